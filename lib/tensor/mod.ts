@@ -1,0 +1,9 @@
+/**
+ * Tensors in host memory, trees of them, seeded random numbers and the project's error classes. Depends on nothing.
+ *
+ * @module
+ */
+export * from "./errors.ts";
+export * from "./host_tensor.ts";
+export * from "./rng.ts";
+export * from "./tree.ts";
