@@ -4,8 +4,13 @@
  * @module
  */
 export * from "./attention.ts";
+export * from "./ema.ts";
 export * from "./embeddings.ts";
+export * from "./gradients.ts";
 export * from "./linear.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
+export * from "./optimizer.ts";
 export * from "./positions.ts";
+export * from "./schedule.ts";
+export * from "./training_loop.ts";

@@ -13,15 +13,21 @@ export type TypedArray = Float32Array | Int32Array | Uint8Array;
 
 /** A dense row-major tensor in host memory. */
 export interface HostTensor {
+  /** Type of the elements. */
   readonly dtype: DType;
+  /** Extents, outermost first; empty for a scalar. */
   readonly shape: readonly number[];
+  /** The elements, the last axis contiguous. */
   readonly data: TypedArray;
 }
 
 /** A dense row-major matrix of real numbers: `rows` observations of `cols` features. */
 export interface Matrix {
+  /** The elements, row after row. */
   readonly data: Float32Array | Float64Array;
+  /** Number of observations. */
   readonly rows: number;
+  /** Number of features. */
   readonly cols: number;
 }
 

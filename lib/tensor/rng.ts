@@ -27,7 +27,11 @@ export class Rng {
   #buffer = new Uint32Array(4);
   #left = 0;
 
-  /** @param seed any integer; its low 53 bits count. */
+  /**
+   * Starts the stream of a seed.
+   *
+   * @param seed any integer from 0 to 2^53 − 1.
+   */
   constructor(seed: number) {
     this.#key0 = seed >>> 0;
     this.#key1 = Math.floor(seed / 2 ** 32) >>> 0;

@@ -12,6 +12,7 @@ export type IsLeaf = (value: unknown) => boolean;
 export interface Leaf<T> {
   /** Keys from the root joined by dots; empty for a tree that is a leaf itself. */
   readonly path: string;
+  /** What was found there. */
   readonly value: T;
 }
 

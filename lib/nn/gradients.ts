@@ -1,0 +1,78 @@
+/**
+ * Gradients with respect to trees of parameters.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { flattenTree, mapTree } from "novae/tensor/mod.ts";
+
+/** Whether a value is a TensorFlow.js tensor, the leaf of trees inside traced functions. */
+export function isTensor(value: unknown): value is tf.Tensor {
+  return value instanceof tf.Tensor;
+}
+
+/** What a loss function returns: the scalar to differentiate and named tensors to keep. */
+export interface LossAndAux<A> {
+  /** What is differentiated. */
+  readonly loss: tf.Scalar;
+  /** Tensors to keep, such as predictions or parts of the loss. */
+  readonly aux: A;
+}
+
+/** A loss, what was kept beside it, and the gradient of the loss for each parameter. */
+export interface LossAndGrads<P, A> extends LossAndAux<A> {
+  /** `∂loss/∂params`, a tree of the form of the parameters. */
+  readonly grads: P;
+}
+
+/**
+ * Evaluates a loss and its gradient `∂loss/∂params`, a tree of the form of `params`.
+ *
+ * A parameter that the loss does not depend on has gradient zero.
+ *
+ * @param lossFn maps the parameters to a scalar and to auxiliary tensors, through which no gradient flows back.
+ * @param params tree of tensors.
+ * @throws Error if the loss depends on none of the parameters.
+ */
+export function valueAndGrads<P, A = Record<string, never>>(
+  lossFn: (params: P) => LossAndAux<A>,
+  params: P,
+): LossAndGrads<P, A> {
+  const leaves = flattenTree<tf.Tensor>(params, isTensor).filter((leaf) => isTensor(leaf.value));
+  let kept: unknown;
+  const { value, grads } = tf.engine().gradients(
+    () => {
+      const { loss, aux } = lossFn(params);
+      // The forward pass runs in a tidy scope, which would dispose what is only in `aux`.
+      kept = mapTree(aux, isTensor, (t) => isTensor(t) ? tf.keep(tf.clone(t)) : t);
+      return loss;
+    },
+    leaves.map((leaf) => leaf.value),
+  );
+  const byPath = new Map(leaves.map((leaf, i) => [leaf.path, grads[i] ?? tf.zerosLike(leaf.value)]));
+  const aux = mapTree<A>(kept, isTensor, (t) => isTensor(t) ? adopt(t) : t);
+  return {
+    loss: value as tf.Scalar,
+    aux,
+    grads: mapTree<P>(params, isTensor, (p, path) => byPath.get(path) ?? p),
+  };
+}
+
+/**
+ * Scales gradients so that their joint Euclidean norm is at most `maxNorm`: `g · min(1, maxNorm / ‖g‖)`.
+ *
+ * @returns the scaled tree and the norm before scaling.
+ */
+export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { grads: P; norm: tf.Scalar } {
+  const squares = flattenTree<tf.Tensor>(grads, isTensor).map((leaf) => tf.sum(tf.square(leaf.value)));
+  const norm = tf.sqrt(squares.reduce((a, b) => tf.add(a, b))) as tf.Scalar;
+  const factor = tf.div(maxNorm, tf.maximum(norm, maxNorm));
+  return { grads: mapTree<P>(grads, isTensor, (g) => tf.mul(g as tf.Tensor, factor)), norm };
+}
+
+/** Hands a kept tensor to the scope that is active now, which disposes it like any other. */
+function adopt(kept: tf.Tensor): tf.Tensor {
+  const owned = tf.clone(kept);
+  kept.dispose();
+  return owned;
+}
