@@ -1,0 +1,239 @@
+/**
+ * Tensors in safetensors files: a length, a JSON header and the raw numbers.
+ *
+ * *Source*: https://huggingface.co/docs/safetensors (format). *Differs*: reading widens float16 and bfloat16 to
+ * float32, narrows float64 to float32 and turns all integers into int32, which must hold them.
+ *
+ * @module
+ */
+import { type HostTensor, sizeOf, WeightsError } from "novae/tensor/mod.ts";
+import { writeFileAtomic } from "./atomic_file.ts";
+import { fileError } from "./file_error.ts";
+import { FLOAT16_MAX, fromBfloat16Bits, fromFloat16Bits, toFloat16Bits } from "./half.ts";
+import {
+  parseSafetensorsHeader,
+  type SafetensorsDType,
+  type SafetensorsEntry,
+  type SafetensorsHeader,
+} from "./safetensors_header.ts";
+
+/** What a safetensors file holds. */
+export interface SafetensorsFile {
+  /** Tensors by name, in the order of their data in the file. */
+  readonly tensors: Map<string, HostTensor>;
+  /** Free text by key; empty if the file has none. */
+  readonly metadata: Record<string, string>;
+}
+
+/** How {@link writeSafetensors} stores numbers. */
+export interface SafetensorsOptions {
+  /** Storage of float32 tensors; "float32" if omitted. Other tensors keep their type. */
+  readonly dtype?: "float32" | "float16";
+}
+
+/**
+ * Writes tensors to a safetensors file, atomically. The same tensors give the same bytes: they are ordered by
+ * element size, larger first, then by name, so that all data are aligned.
+ *
+ * @example
+ * ```ts
+ * import { float32 } from "novae/tensor/mod.ts";
+ * import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await writeSafetensors(path, { weight: float32([1, 2], [2]) }, { model: "linear" });
+ * if ((await readSafetensors(path)).tensors.get("weight")?.data[1] !== 2) throw new Error("not equal");
+ * ```
+ *
+ * @param tensors by name, as a map or a plain object.
+ * @param metadata free text by key.
+ * @throws WeightsError if a finite value is too large for float16.
+ * @throws NovaeError if the file cannot be written.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, HostTensor> | Readonly<Record<string, HostTensor>>,
+  metadata: Readonly<Record<string, string>> = {},
+  options: SafetensorsOptions = {},
+): Promise<void> {
+  const named = tensors instanceof Map ? [...tensors] : Object.entries(tensors);
+  await writeFileAtomic(path, encode(path, named, metadata, options.dtype ?? "float32"));
+}
+
+/**
+ * Reads a whole safetensors file, strictly: the header must describe the file to the last byte.
+ *
+ * @throws WeightsError if the file is missing, truncated, too long or inconsistent, naming the file and what is
+ * wrong.
+ */
+export async function readSafetensors(path: string): Promise<SafetensorsFile> {
+  return await withFile(path, async (file, header) => {
+    const tensors = new Map<string, HostTensor>();
+    await file.seek(header.dataStart, Deno.SeekMode.Start);
+    for (const entry of header.entries) {
+      const bytes = await readExactly(file, entry.end - entry.begin, path, entry.name);
+      tensors.set(entry.name, { shape: entry.shape, ...decode(entry, bytes, path) });
+    }
+    return { tensors, metadata: header.metadata };
+  });
+}
+
+/**
+ * Reads only the header of a safetensors file, and checks that the file is as long as it says.
+ *
+ * @throws WeightsError as {@link readSafetensors} does.
+ */
+export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
+  return await withFile(path, (_, header) => Promise.resolve(header));
+}
+
+async function withFile<T>(
+  path: string,
+  use: (file: Deno.FsFile, header: SafetensorsHeader) => Promise<T>,
+): Promise<T> {
+  try {
+    using file = await Deno.open(path);
+    const { size } = await file.stat();
+    if (size < 8) {
+      throw new WeightsError(`Cannot read weights ${path}: a header of 8 bytes is needed, got ${size}`);
+    }
+    const length = Number(
+      new DataView((await readExactly(file, 8, path, "length")).buffer).getBigUint64(0, true),
+    );
+    if (length > size - 8) {
+      const plausible = length <= 100_000_000; // the format's own limit
+      throw new WeightsError(
+        `Cannot read weights ${path}: ` +
+          (plausible
+            ? `the header needs ${length} bytes, got ${size - 8}: the file is truncated`
+            : "it is no safetensors file"),
+      );
+    }
+    const header = parseSafetensorsHeader(await readExactly(file, length, path, "header"), size, path);
+    return await use(file, header);
+  } catch (error) {
+    throw fileError(`Cannot read weights ${path}`, error, WeightsError);
+  }
+}
+
+async function readExactly(
+  file: Deno.FsFile,
+  length: number,
+  path: string,
+  what: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length;) {
+    const got = await file.read(bytes.subarray(done));
+    if (got === null) {
+      throw new WeightsError(`Cannot read weights ${path}: "${what}" needs ${length} bytes, got ${done}`);
+    }
+    done += got;
+  }
+  return bytes;
+}
+
+function decode(
+  entry: SafetensorsEntry,
+  bytes: Uint8Array<ArrayBuffer>,
+  path: string,
+): Pick<HostTensor, "dtype" | "data"> {
+  const { buffer } = bytes;
+  switch (entry.dtype) {
+    case "F32":
+      return { dtype: "float32", data: new Float32Array(buffer) };
+    case "F16":
+      return { dtype: "float32", data: fromFloat16Bits(new Uint16Array(buffer)) };
+    case "BF16":
+      return { dtype: "float32", data: fromBfloat16Bits(new Uint16Array(buffer)) };
+    case "F64":
+      return { dtype: "float32", data: new Float32Array(new Float64Array(buffer)) };
+    case "I32":
+      return { dtype: "int32", data: new Int32Array(buffer) };
+    case "I16":
+      return { dtype: "int32", data: Int32Array.from(new Int16Array(buffer)) };
+    case "I8":
+      return { dtype: "int32", data: Int32Array.from(new Int8Array(buffer)) };
+    case "U8":
+      return { dtype: "int32", data: Int32Array.from(bytes) };
+    case "BOOL":
+      return { dtype: "bool", data: bytes };
+    case "I64": {
+      const wide = new BigInt64Array(buffer), data = Int32Array.from(wide, Number);
+      const lost = wide.findIndex((value, i) => BigInt(data[i]) !== value);
+      if (lost < 0) return { dtype: "int32", data };
+      throw new WeightsError(
+        `Cannot read weights ${path}: "${entry.name}" must fit into 32-bit integers, got ${wide[lost]}`,
+      );
+    }
+  }
+}
+
+function* encode(
+  path: string,
+  named: [string, HostTensor][],
+  metadata: Readonly<Record<string, string>>,
+  floats: "float32" | "float16",
+): Generator<Uint8Array> {
+  const stored = named.map(([name, tensor]) => ({ name, tensor, ...storage(name, tensor, floats) }));
+  stored.sort((a, b) => b.width - a.width || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  const header: Record<string, unknown> = {};
+  if (Object.keys(metadata).length > 0) header.__metadata__ = checkedMetadata(metadata);
+  let offset = 0;
+  for (const { name, tensor, dtype, width } of stored) {
+    const end = offset + tensor.data.length * width;
+    header[name] = { dtype, shape: tensor.shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const padded = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20);
+  new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
+  padded.set(text, 8);
+  yield padded;
+  for (const { name, tensor, dtype } of stored) {
+    const { data } = tensor;
+    if (dtype === "F16") yield halfBytes(path, name, data as Float32Array);
+    else yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  }
+}
+
+function storage(
+  name: string,
+  { dtype, shape, data }: HostTensor,
+  floats: "float32" | "float16",
+): { dtype: SafetensorsDType; width: number } {
+  if (name === "__metadata__") {
+    throw new RangeError("Cannot write weights: the name __metadata__ is reserved");
+  }
+  if (data.length !== sizeOf(shape)) {
+    throw new TypeError(
+      `Cannot write weights: "${name}" of shape [${shape.join(", ")}] needs ${sizeOf(shape)} values, ` +
+        `got ${data.length}`,
+    );
+  }
+  if (dtype === "int32") return { dtype: "I32", width: 4 };
+  if (dtype === "bool") return { dtype: "BOOL", width: 1 };
+  return floats === "float16" ? { dtype: "F16", width: 2 } : { dtype: "F32", width: 4 };
+}
+
+function halfBytes(path: string, name: string, values: Float32Array): Uint8Array {
+  const bits = toFloat16Bits(values);
+  for (let i = 0; i < bits.length; i++) {
+    if ((bits[i] & 0x7fff) === 0x7c00 && Number.isFinite(values[i])) {
+      throw new WeightsError(
+        `Cannot write weights ${path}: "${name}" as float16 must stay within ${FLOAT16_MAX}, got ${
+          values[i]
+        }`,
+      );
+    }
+  }
+  return new Uint8Array(bits.buffer);
+}
+
+function checkedMetadata(metadata: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  for (const [key, value] of Object.entries(metadata)) {
+    if (typeof value !== "string") {
+      throw new TypeError(`Cannot write weights: metadata "${key}" must be text, got ${typeof value}`);
+    }
+  }
+  return metadata;
+}
