@@ -96,10 +96,8 @@ export async function writeVia(temporary: string, path: string, content: FileCon
   }
 }
 
-let count = 0;
-
 function temporaryName(path: string): string {
-  return `${path}.tmp-${Deno.pid}-${++count}`;
+  return `${path}.tmp-${crypto.randomUUID().slice(0, 8)}`; // workers share the process id
 }
 
 function writeError(path: string, error: unknown): Error {

@@ -176,7 +176,7 @@ function* encode(
 ): Generator<Uint8Array> {
   const stored = named.map(([name, tensor]) => ({ name, tensor, ...storage(name, tensor, floats) }));
   stored.sort((a, b) => b.width - a.width || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-  const header: Record<string, unknown> = {};
+  const header: Record<string, unknown> = Object.create(null); // any name is a key, also __proto__
   if (Object.keys(metadata).length > 0) header.__metadata__ = checkedMetadata(metadata);
   let offset = 0;
   for (const { name, tensor, dtype, width } of stored) {
