@@ -1,0 +1,78 @@
+/**
+ * Loading a data set by name.
+ *
+ * @module
+ */
+import { ConfigError } from "novae/tensor/mod.ts";
+import { loadCifar10 } from "./cifar10.ts";
+import type { DatasetSplits, OnDataProgress } from "./dataset.ts";
+import { loadSolids } from "./solids.ts";
+
+/** Data sets by name. */
+export type DatasetName = "solids" | "cifar10" | "folder";
+
+/** Which data set is wanted, how much of it, and where from. */
+export interface DatasetOptions {
+  readonly name: DatasetName;
+  /** The file or folder of `cifar10` and `folder`. */
+  readonly path?: string;
+  /** Number of training and test images; `solids` renders 10,000 and 2,000 if omitted, the others take all. */
+  readonly train?: number;
+  readonly test?: number;
+  /** Seed of `solids` and of the held-out part of `folder`; 0 if omitted. */
+  readonly seed?: number;
+  /** Height and width in pixels: 64 if omitted for `solids` and `folder`; `cifar10` has 32. */
+  readonly imageSize?: number;
+  /** Folder of the cache; `cacheFolder()` if omitted, none if null. */
+  readonly cacheDir?: string | null;
+  readonly onProgress?: OnDataProgress;
+}
+
+/**
+ * Loads the training and the test part of a data set.
+ *
+ * @example
+ * ```ts
+ * import { loadDataset } from "novae/data/mod.ts";
+ * const { train } = await loadDataset({ name: "solids", train: 20, test: 10, cacheDir: null });
+ * if (train.images([0, 1]).shape.join() !== "2,64,64,3") throw new Error("unexpected shape");
+ * ```
+ *
+ * @throws ConfigError for options that contradict each other or are out of range.
+ * @throws DataError if files are missing, damaged or too few.
+ */
+export async function loadDataset(options: DatasetOptions): Promise<DatasetSplits> {
+  checkOptions(options);
+  const { name, path, train, test } = options;
+  if (name === "solids") {
+    const { seed, imageSize, cacheDir, onProgress } = options,
+      shared = { seed, imageSize, cacheDir, onProgress };
+    return {
+      train: await loadSolids({ ...shared, split: "train", count: train ?? 10_000 }),
+      test: await loadSolids({ ...shared, split: "test", count: test ?? 2_000 }),
+    };
+  }
+  if (path === undefined) {
+    throw new ConfigError(`Cannot load ${name}: path must name its file or folder, got none`);
+  }
+  return await loadCifar10({ path, train, test });
+}
+
+function checkOptions({ name, train, test, seed, imageSize }: DatasetOptions): void {
+  const fail = (wanted: string, got: unknown) =>
+    new ConfigError(`Cannot load data set: ${wanted}, got ${got}`);
+  if (!["solids", "cifar10", "folder"].includes(name)) {
+    throw fail("name must be solids, cifar10 or folder", name);
+  }
+  for (const [key, value] of Object.entries({ train, test })) {
+    if (value !== undefined && !(Number.isInteger(value) && value >= 1)) {
+      throw fail(`${key} must be a whole number of at least 1`, value);
+    }
+  }
+  if (seed !== undefined && !Number.isSafeInteger(seed)) throw fail("seed must be a whole number", seed);
+  if (imageSize === undefined) return;
+  if (name === "cifar10" && imageSize !== 32) throw fail("imageSize of cifar10 must be 32", imageSize);
+  if (!(Number.isInteger(imageSize) && imageSize >= 8 && imageSize <= 1024)) {
+    throw fail("imageSize must be a whole number in 8 … 1024", imageSize);
+  }
+}
