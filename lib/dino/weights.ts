@@ -1,0 +1,97 @@
+/**
+ * Encoders in files: float16 safetensors with their settings in the metadata.
+ *
+ * @module
+ */
+import {
+  ConfigError,
+  flattenTree,
+  type HostTensor,
+  isHostTensor,
+  Rng,
+  unflattenLike,
+  WeightsError,
+} from "novae/tensor/mod.ts";
+import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
+import { parseVitConfig, type VitConfig } from "./config.ts";
+import { initVit, type VitParams } from "./vit.ts";
+
+/** What a weight file of an encoder holds. */
+export interface EncoderFile {
+  readonly config: VitConfig;
+  readonly params: VitParams<HostTensor>;
+  /** Free text by key, with `format` and `config` among it. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+const FORMAT = "novae-encoder-1";
+
+/**
+ * Writes an encoder as float16 safetensors, atomically, with its settings in the metadata.
+ *
+ * @param metadata more free text by key, e.g. what the encoder was trained on.
+ * @throws WeightsError if the weights do not fit the settings or a value is too large for float16.
+ */
+export async function saveEncoder(
+  path: string,
+  config: VitConfig,
+  params: VitParams<HostTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const leaves = flattenTree<HostTensor>(params, isHostTensor);
+  const tensors = new Map(leaves.map((leaf) => [leaf.path, leaf.value]));
+  checkWeights(`Cannot save encoder ${path}`, tensors, config);
+  const all = { ...metadata, format: FORMAT, config: JSON.stringify(config) };
+  await writeSafetensors(path, tensors, all, { dtype: "float16" });
+}
+
+/**
+ * Reads an encoder, strictly: every weight of the settings in the file must be there in its shape, and no other.
+ *
+ * @throws WeightsError if the file is missing, damaged, not an encoder, or holds missing, unexpected or misshapen
+ * weights, listing them.
+ */
+export async function loadEncoder(path: string): Promise<EncoderFile> {
+  const what = `Cannot load encoder ${path}`;
+  const { tensors, metadata } = await readSafetensors(path);
+  if (metadata.format !== FORMAT) {
+    throw new WeightsError(`${what}: format must be ${FORMAT}, got ${metadata.format ?? "none"}`);
+  }
+  const config = parseConfig(what, metadata.config);
+  const like = checkWeights(what, tensors, config);
+  return { config, params: unflattenLike(like, isHostTensor, tensors), metadata };
+}
+
+function parseConfig(what: string, text: string | undefined): VitConfig {
+  try {
+    return parseVitConfig(JSON.parse(text ?? ""));
+  } catch (error) {
+    if (!(error instanceof ConfigError || error instanceof SyntaxError)) throw error;
+    throw new WeightsError(`${what}: its settings must be valid: ${error.message}`);
+  }
+}
+
+/** Compares names and shapes with those of the settings; returns a tree of that form. */
+function checkWeights(
+  what: string,
+  tensors: ReadonlyMap<string, HostTensor>,
+  config: VitConfig,
+): VitParams<HostTensor> {
+  const like = initVit(new Rng(0), config);
+  const wanted = new Map(
+    flattenTree<HostTensor>(like, isHostTensor).map((leaf) => [leaf.path, leaf.value.shape]),
+  );
+  const problems: string[] = [];
+  const missing = [...wanted.keys()].filter((name) => !tensors.has(name));
+  const unexpected = [...tensors.keys()].filter((name) => !wanted.has(name));
+  if (missing.length > 0) problems.push(`missing ${missing.join(", ")}`);
+  if (unexpected.length > 0) problems.push(`unexpected ${unexpected.join(", ")}`);
+  for (const [name, shape] of wanted) {
+    const got = tensors.get(name)?.shape;
+    if (got && `${got}` !== `${shape}`) problems.push(`misshapen ${name}: wanted [${shape}], got [${got}]`);
+  }
+  if (problems.length > 0) {
+    throw new WeightsError(`${what}: weights must fit the settings: ${problems.join("; ")}`);
+  }
+  return like;
+}
