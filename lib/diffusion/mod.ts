@@ -1,0 +1,18 @@
+/**
+ * Diffusion in a latent space: probability path, guidance, samplers, the diffusion transformer and its training. It
+ * knows latents and labels, not which autoencoder made them.
+ *
+ * @module
+ */
+export * from "./config.ts";
+export * from "./dit.ts";
+export * from "./guidance.ts";
+export * from "./interpolation.ts";
+export * from "./noise.ts";
+export * from "./path.ts";
+export * from "./sampler.ts";
+export * from "./sampling.ts";
+export * from "./training.ts";
+export * from "./training_data.ts";
+export * from "./training_settings.ts";
+export * from "./weights.ts";

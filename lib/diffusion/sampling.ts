@@ -1,0 +1,166 @@
+/**
+ * Sampling of latents with a diffusion transformer: compiled once, used for any number of batches and settings.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { concatRows, type HostTensor, int32, isHostTensor, Rng, rows, scalar } from "novae/tensor/mod.ts";
+import { type DeviceName, type DeviceTensor, jit, type Jitted } from "novae/engine/mod.ts";
+import type { DitConfig } from "./config.ts";
+import { dit, type DitParams } from "./dit.ts";
+import { type Guidance, guidedVelocity, guidesAt } from "./guidance.ts";
+import { noiseOf } from "./noise.ts";
+import { integrate, type SamplerName, SAMPLERS } from "./sampler.ts";
+
+/** How a {@linkcode LatentSampler} is compiled. */
+export interface LatentSamplerOptions {
+  readonly device?: DeviceName;
+  /** Samples at a time. It changes the speed, not the samples. Default 32. */
+  readonly batchSize?: number;
+  /** Default `euler`. */
+  readonly sampler?: SamplerName;
+}
+
+/** What to sample. */
+export interface SampleRequest extends Guidance {
+  readonly params: DitParams<HostTensor>;
+  /** Label of each sample, in [0, L]; L is the null label, for samples of no class. */
+  readonly labels: ArrayLike<number>;
+  /** Decides the noise: sample `i` starts from stream `(seed, "noise", i)`, whatever its batch. */
+  readonly seed: number;
+  /** Steps of the sampler. */
+  readonly steps: number;
+  /** Shift of the times towards noise (< 1), see `shiftTime`; 0.15 in the published models. Default 1. */
+  readonly shift?: number;
+  /** Called after each batch with the number of samples done. */
+  readonly onProgress?: (done: number, count: number) => void | Promise<void>;
+}
+
+/** Options of {@linkcode sampleLatents}. */
+export interface SampleLatentsOptions extends LatentSamplerOptions, SampleRequest {
+  readonly config: DitConfig;
+}
+
+type StepFunction = (
+  params: DitParams,
+  z: tf.Tensor,
+  labels: tf.Tensor,
+  t: tf.Scalar,
+  tNext: tf.Scalar,
+  cfgScale: tf.Scalar,
+) => tf.Tensor;
+
+/**
+ * Samples latents with one transformer configuration. Its steps are compiled at first use, one graph with guidance
+ * and one without, and kept until {@linkcode LatentSampler.dispose}; weights, labels, steps, shift and scale are
+ * inputs, so that evaluations during a training do not compile again.
+ */
+export class LatentSampler {
+  readonly #config: DitConfig;
+  readonly #batchSize: number;
+  readonly #plain: Jitted<StepFunction>;
+  readonly #guided: Jitted<StepFunction>;
+
+  /** @throws RangeError if the batch size is not a positive integer. */
+  constructor(config: DitConfig, options: LatentSamplerOptions = {}) {
+    const { device, batchSize = 32, sampler = "euler" } = options;
+    if (!Number.isInteger(batchSize) || batchSize < 1) {
+      throw new RangeError(`Cannot sample latents: batchSize must be a positive integer, got ${batchSize}`);
+    }
+    this.#config = config;
+    this.#batchSize = batchSize;
+    const { step } = SAMPLERS[sampler];
+    const compile = (guided: boolean) =>
+      jit<StepFunction>((params, z, labels, t, tNext, cfgScale) => {
+        const field = (at: tf.Scalar) => (zBNZ: tf.Tensor, labelsB: tf.Tensor) =>
+          dit(zBNZ, tf.reshape(at, [1]), labelsB, params, config).velocityBNZ;
+        return step(
+          (zAt, at) =>
+            guided
+              ? guidedVelocity(field(at), zAt, labels, config.classes, cfgScale)
+              : field(at)(zAt, labels),
+          z,
+          t,
+          tNext,
+        );
+      }, { device, name: `${sampler} step${guided ? " with guidance" : ""}` });
+    this.#plain = compile(false);
+    this.#guided = compile(true);
+  }
+
+  /**
+   * Draws one latent for each label.
+   *
+   * @returns zBNZ [labels.length, N, Z], normalised like the training latents.
+   * @throws RangeError if a label, the number of steps, the shift or the guidance cannot be used.
+   */
+  async sample(request: SampleRequest): Promise<HostTensor> {
+    const { labels, onProgress } = request;
+    this.#checkLabels(labels);
+    const count = labels.length, size = Math.min(this.#batchSize, count);
+    const parts: HostTensor[] = [];
+    for (let start = 0; start < count; start += size) {
+      const end = Math.min(start + size, count);
+      // The last batch is filled up with repetitions: that is cheaper than another compilation.
+      const indices = Int32Array.from({ length: size }, (_, k) => Math.min(start + k, count - 1));
+      const batch = await this.#sampleBatch(request, indices);
+      parts.push(rows(batch, 0, end - start));
+      await onProgress?.(end, count);
+    }
+    return concatRows(parts);
+  }
+
+  /** Releases the compiled steps. */
+  async dispose(): Promise<void> {
+    await Promise.all([this.#plain.dispose(), this.#guided.dispose()]);
+  }
+
+  async #sampleBatch(request: SampleRequest, indices: Int32Array): Promise<HostTensor> {
+    const { grid, channels } = this.#config;
+    const { params, seed, steps, shift, cfgScale = 1 } = request;
+    const noise = noiseOf(new Rng(seed), indices, [grid * grid, channels]);
+    const labelsB = int32(indices.map((i) => request.labels[i]), [indices.length]);
+    const end = await integrate<DeviceTensor | HostTensor>(
+      async (z, t, tNext) => {
+        const step = guidesAt(t, request) ? this.#guided : this.#plain;
+        const next = await step(params, z, labelsB, scalar(t), scalar(tNext), scalar(cfgScale));
+        if (!isHostTensor(z)) z.dispose();
+        return next;
+      },
+      noise,
+      { steps, shift },
+    ) as DeviceTensor;
+    const latents = await end.read();
+    end.dispose();
+    return latents;
+  }
+
+  #checkLabels(labels: ArrayLike<number>): void {
+    const { classes } = this.#config;
+    if (labels.length === 0) {
+      throw new RangeError("Cannot sample latents: one label or more is needed, got 0");
+    }
+    for (let i = 0; i < labels.length; i++) {
+      if (Number.isInteger(labels[i]) && labels[i] >= 0 && labels[i] <= classes) continue;
+      throw new RangeError(
+        `Cannot sample latents: labels must be integers in [0, ${classes}], got ${labels[i]}`,
+      );
+    }
+  }
+}
+
+/**
+ * Samples latents: a {@linkcode LatentSampler} for one request.
+ *
+ * The result is a pure function of weights, labels, seed and settings; the batch size does not change it.
+ *
+ * @returns zBNZ [labels.length, N, Z], normalised like the training latents.
+ */
+export async function sampleLatents(options: SampleLatentsOptions): Promise<HostTensor> {
+  const sampler = new LatentSampler(options.config, options);
+  try {
+    return await sampler.sample(options);
+  } finally {
+    await sampler.dispose();
+  }
+}

@@ -1,0 +1,159 @@
+/**
+ * Weights files of diffusion transformers: safetensors that say what they were trained on, so that a file can be
+ * used with nothing but the decoder of its latent space.
+ *
+ * @module
+ */
+import {
+  CheckpointError,
+  ConfigError,
+  flattenTree,
+  float32,
+  type HostTensor,
+  isHostTensor,
+  mapTree,
+  WeightsError,
+} from "novae/tensor/mod.ts";
+import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
+import { type DitConfig, ditShapes, isShape, parseDitConfig } from "./config.ts";
+import type { DitParams } from "./dit.ts";
+
+/** Mean and standard deviation of each channel [Z] with which the training latents were normalised. */
+export interface LatentScale {
+  readonly mean: Float32Array;
+  readonly std: Float32Array;
+}
+
+/** A diffusion transformer with what is needed to use it. */
+export interface DiffusionModel {
+  readonly config: DitConfig;
+  readonly params: DitParams<HostTensor>;
+  /** Name of the latent space, e.g. `svg`. */
+  readonly space: string;
+  readonly latents: LatentScale;
+  /** Free text kept with the weights, e.g. settings of the training. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** What a caller needs a file to be. */
+export interface ExpectedDiffusion {
+  readonly config?: DitConfig;
+  readonly space?: string;
+}
+
+const FORMAT = "novae.diffusion.1";
+const OWN_KEYS = ["format", "config", "space"];
+
+/**
+ * Writes a model to a safetensors file, atomically.
+ *
+ * @param options.dtype storage of the weights; means and deviations are stored alike. Default `float32`.
+ * @throws WeightsError if a tensor does not have the shape that the configuration gives it.
+ */
+export async function saveDiffusion(
+  path: string,
+  model: DiffusionModel,
+  options: { readonly dtype?: "float32" | "float16" } = {},
+): Promise<void> {
+  const { config, params, space, latents, metadata = {} } = model;
+  const tensors = new Map<string, HostTensor>();
+  for (const { path: name, value } of flattenTree<HostTensor>(params, isHostTensor)) {
+    tensors.set(`transformer.${name}`, value);
+  }
+  tensors.set("latents.mean", float32(latents.mean, [latents.mean.length]));
+  tensors.set("latents.std", float32(latents.std, [latents.std.length]));
+  takeTensors(`Cannot save weights ${path}`, tensors, config);
+  const reserved = OWN_KEYS.find((key) => key in metadata);
+  if (reserved !== undefined) {
+    throw new RangeError(`Cannot save weights ${path}: the metadata key "${reserved}" is reserved`);
+  }
+  const own = { format: FORMAT, config: JSON.stringify(config), space };
+  await writeSafetensors(path, tensors, { ...metadata, ...own }, options);
+}
+
+/**
+ * Reads a model from a file that {@linkcode saveDiffusion} wrote, strictly.
+ *
+ * @param expected refuse a model of another configuration or latent space.
+ * @throws CheckpointError if the file holds something else or a model of another configuration; WeightsError if it
+ * is missing or damaged, or if a tensor is missing, unexpected or misshapen.
+ */
+export async function loadDiffusion(
+  path: string,
+  expected: ExpectedDiffusion = {},
+): Promise<Required<DiffusionModel>> {
+  const { tensors, metadata } = await readSafetensors(path);
+  const { format, config: configText, space, ...rest } = metadata;
+  if (format !== FORMAT) {
+    throw new CheckpointError(
+      `Cannot load diffusion model ${path}: format must be ${FORMAT}, got ${format ?? "none"}`,
+    );
+  }
+  const config = storedConfig(path, configText);
+  if (expected.config) requireSameConfig(path, expected.config, config);
+  if (expected.space !== undefined && expected.space !== space) {
+    throw new CheckpointError(
+      `Cannot load diffusion model ${path}: latent space must be ${expected.space}, got ${space}`,
+    );
+  }
+  return { config, space, metadata: rest, ...takeTensors(`Cannot load weights ${path}`, tensors, config) };
+}
+
+function storedConfig(path: string, text: string | undefined): DitConfig {
+  try {
+    return parseDitConfig(JSON.parse(text ?? ""));
+  } catch (error) {
+    if (!(error instanceof SyntaxError) && !(error instanceof ConfigError)) throw error;
+    throw new CheckpointError(
+      `Cannot load diffusion model ${path}: its configuration must be valid: ${error.message}`,
+    );
+  }
+}
+
+/**
+ * Checks that two configurations agree.
+ *
+ * @throws CheckpointError naming the first setting that differs.
+ */
+export function requireSameConfig(path: string, wanted: DitConfig, got: DitConfig): void {
+  for (const key of Object.keys(wanted) as (keyof DitConfig)[]) {
+    if (wanted[key] === got[key]) continue;
+    throw new CheckpointError(
+      `Cannot use diffusion model ${path}: ${key} must be ${wanted[key]}, got ${got[key]}`,
+    );
+  }
+}
+
+/** Builds the parameters from named tensors; each must be there once, in its shape, and none besides. */
+function takeTensors(
+  what: string,
+  tensors: ReadonlyMap<string, HostTensor>,
+  config: DitConfig,
+): { params: DitParams<HostTensor>; latents: LatentScale } {
+  const left = new Set(tensors.keys());
+  const take = (name: string, shape: readonly number[]): HostTensor => {
+    const tensor = tensors.get(name);
+    if (tensor === undefined) throw new WeightsError(`${what}: "${name}" is missing`);
+    if (tensor.dtype !== "float32" || tensor.shape.join() !== shape.join()) {
+      throw new WeightsError(
+        `${what}: "${name}" must be float32 [${shape.join(", ")}], got ${tensor.dtype} [${
+          tensor.shape.join(", ")
+        }]`,
+      );
+    }
+    left.delete(name);
+    return tensor;
+  };
+  const params = mapTree<DitParams<HostTensor>>(
+    ditShapes(config),
+    isShape,
+    (shape, name) => take(`transformer.${name}`, shape as number[]),
+  );
+  const mean = take("latents.mean", [config.channels]).data as Float32Array;
+  const std = take("latents.std", [config.channels]).data as Float32Array;
+  const [unexpected] = left;
+  if (unexpected !== undefined) {
+    throw new WeightsError(`${what}: "${unexpected}" is not expected`);
+  }
+  return { params, latents: { mean, std } };
+}
