@@ -4,6 +4,7 @@
  * @module
  */
 export * from "./attention.ts";
+export * from "./conv.ts";
 export * from "./ema.ts";
 export * from "./embeddings.ts";
 export * from "./gradients.ts";

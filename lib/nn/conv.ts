@@ -1,0 +1,148 @@
+/**
+ * Convolutions over images with channels last.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { float32, type HostTensor, type Rng, zeros } from "novae/tensor/mod.ts";
+
+/** A convolution: kernel `[height, width, in, out]` and bias `[out]`. */
+export interface ConvParams<T = tf.Tensor> {
+  weight: T;
+  bias: T;
+}
+
+/** How a new convolution is filled. */
+export interface InitConvOptions {
+  /**
+   * `fanIn`: uniform in ±1/√(kernel²·in) for kernel and bias, PyTorch's default; `zeros`: all zeros, so that a
+   * residual branch starts as the identity. Default `fanIn`.
+   */
+  readonly init?: "fanIn" | "zeros";
+}
+
+/** How a convolution walks over its input. */
+export interface ConvOptions {
+  /** Step in both directions. Default 1. */
+  readonly stride?: number;
+  /** `same` pads with zeros so that the output has `ceil(input / stride)` rows and columns. Default `same`. */
+  readonly padding?: "same" | "valid";
+}
+
+/**
+ * A new convolution with a square kernel.
+ *
+ * @param kernel rows and columns of the kernel.
+ */
+export function initConv(
+  rng: Rng,
+  kernel: number,
+  inChannels: number,
+  outChannels: number,
+  options: InitConvOptions = {},
+): ConvParams<HostTensor> {
+  const shape = [kernel, kernel, inChannels, outChannels];
+  if (options.init === "zeros") return { weight: zeros(shape), bias: zeros([outChannels]) };
+  const fanIn = kernel * kernel * inChannels, bound = 1 / Math.sqrt(fanIn);
+  const uniform = (count: number, label: string) =>
+    rng.split(label).uniform(count).map((u) => bound * (2 * u - 1));
+  return {
+    weight: float32(uniform(fanIn * outChannels, "weight"), shape),
+    bias: float32(uniform(outChannels, "bias"), [outChannels]),
+  };
+}
+
+/**
+ * Two-dimensional convolution (cross-correlation, as in deep-learning libraries) plus bias.
+ *
+ * With an even input, `same` padding and stride 2 a 3×3 kernel is padded below and to the right only, which is the
+ * down-sampling of the latent-diffusion encoder.
+ *
+ * @param xBHWC images or feature maps.
+ * @returns `[B, H', W', out]`.
+ * @throws TypeError if the input is not of rank 4 or its channels do not fit the kernel.
+ */
+export function conv2d(xBHWC: tf.Tensor, params: ConvParams, options: ConvOptions = {}): tf.Tensor4D {
+  const { stride = 1, padding = "same" } = options;
+  const [kernel, , inChannels, outChannels] = params.weight.shape;
+  if (xBHWC.rank !== 4 || xBHWC.shape[3] !== inChannels) {
+    throw new TypeError(
+      `Cannot convolve: shape must be [any, any, any, ${inChannels}], got [${xBHWC.shape.join(", ")}]`,
+    );
+  }
+  if (kernel === 1 && stride === 1) {
+    // A matrix product needs no window and has the cheaper gradient.
+    const [batch, height, width] = xBHWC.shape;
+    const flat = tf.matMul(
+      tf.reshape(xBHWC, [batch * height * width, inChannels]) as tf.Tensor2D,
+      tf.reshape(params.weight, [inChannels, outChannels]) as tf.Tensor2D,
+    );
+    return tf.reshape(tf.add(flat, params.bias), [batch, height, width, outChannels]) as tf.Tensor4D;
+  }
+  const mapped = tf.conv2d(xBHWC as tf.Tensor4D, params.weight as tf.Tensor4D, stride, padding);
+  return tf.add(mapped, params.bias) as tf.Tensor4D;
+}
+
+/**
+ * Doubles height and width by repeating each value (nearest neighbour): `y[2i+a, 2j+b] = x[i, j]`.
+ *
+ * @param xBHWC images or feature maps.
+ * @returns `[B, 2H, 2W, C]`.
+ */
+export function upsampleNearest2(xBHWC: tf.Tensor): tf.Tensor4D {
+  const [batch, height, width, channels] = xBHWC.shape;
+  const repeat = tf.customGrad((...args: (tf.Tensor | tf.GradSaveFunc)[]) => {
+    const x = args[0] as tf.Tensor;
+    const columns = tf.reshape(tf.stack([x, x], 3), [batch, height, 2 * width, channels]);
+    const value = tf.reshape(tf.stack([columns, columns], 2), [batch, 2 * height, 2 * width, channels]);
+    // Each input was copied to four places: its gradient is their sum.
+    const gradFunc = (dy: tf.Tensor) => {
+      const summed = tf.sum(tf.reshape(dy, [batch, height, 2, width, 2 * channels]), 2);
+      return tf.sum(tf.reshape(summed, [batch, height, width, 2, channels]), 3);
+    };
+    return { value, gradFunc };
+  });
+  return repeat(xBHWC) as tf.Tensor4D;
+}
+
+/**
+ * Moves blocks of pixels into channels: `[B, H, W, C] → [B, H/s, W/s, s·s·C]`, channel order (row, column, C).
+ *
+ * @throws RangeError if height or width is no multiple of the block size.
+ */
+export function spaceToDepth(xBHWC: tf.Tensor, block: number): tf.Tensor4D {
+  const [batch, height, width, channels] = xBHWC.shape;
+  if (height % block !== 0 || width % block !== 0) {
+    throw new RangeError(
+      `Cannot gather blocks: height and width must be multiples of ${block}, got ${height} × ${width}`,
+    );
+  }
+  const [rows, columns] = [height / block, width / block];
+  const split = tf.reshape(xBHWC, [batch, rows, block, columns, block * channels]);
+  return tf.reshape(tf.transpose(split, [0, 1, 3, 2, 4]), [
+    batch,
+    rows,
+    columns,
+    block * block * channels,
+  ]) as tf.Tensor4D;
+}
+
+/**
+ * Spreads channels over blocks of pixels, the inverse of {@linkcode spaceToDepth}.
+ *
+ * @throws RangeError if the channels are no multiple of the block's area.
+ */
+export function depthToSpace(xBHWC: tf.Tensor, block: number): tf.Tensor4D {
+  const [batch, rows, columns, depth] = xBHWC.shape;
+  if (depth % (block * block) !== 0) {
+    throw new RangeError(`Cannot spread channels: a multiple of ${block * block} is needed, got ${depth}`);
+  }
+  const channels = depth / (block * block);
+  const split = tf.reshape(xBHWC, [batch, rows, columns, block, block * channels]);
+  return tf.reshape(tf.transpose(split, [0, 1, 3, 2, 4]), [
+    batch,
+    rows * block,
+    columns * block,
+    channels,
+  ]) as tf.Tensor4D;
+}
