@@ -1,0 +1,218 @@
+/**
+ * One compiled signature of a function: traced, written, and run in a session of ONNX Runtime.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import type * as ort from "onnxruntime-node";
+import { DeviceError, flattenTree, type HostTensor, mapTree } from "novae/tensor/mod.ts";
+import type { DType } from "novae/tensor/mod.ts";
+import type { CompiledDevice } from "./device.ts";
+import { DeviceTensor, isFeedTensor } from "./device_tensor.ts";
+import type { Value } from "./graph.ts";
+import { type ModelOutput, type OnnxModel, writeModel } from "./onnx_model.ts";
+import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
+import { createSession } from "./session.ts";
+import { trace } from "./trace.ts";
+
+/** What a compiled graph consists of and took. */
+export interface CompiledGraph {
+  readonly name: string;
+  readonly device: CompiledDevice;
+  /** Shapes, element types, form and constants of the arguments. */
+  readonly signature: string;
+  /** How often each operator occurs, before ONNX Runtime's own optimisations. */
+  readonly nodeCounts: Readonly<Record<string, number>>;
+  /** Size of the ONNX model. */
+  readonly bytes: number;
+  readonly traceMs: number;
+  readonly sessionMs: number;
+}
+
+/** How a function is compiled. */
+export interface CompileOptions {
+  readonly device: CompiledDevice;
+  readonly donate: readonly number[];
+  readonly name: string;
+  readonly signature: string;
+  readonly threads?: number;
+}
+
+/** The ONNX form of a traced function. */
+export interface TracedFunction {
+  readonly model: OnnxModel;
+  readonly outputs: readonly ModelOutput[];
+  /** Rebuilds what the function returned around the tensors of the outputs. */
+  readonly rebuild: (tensors: ReadonlyMap<string, DeviceTensor>) => unknown;
+}
+
+const isTracedTensor = (value: unknown): boolean => value instanceof tf.Tensor;
+
+/** Traces a function with arguments of the given form; inputs are `in0`, `in1`, … in the order of the leaves. */
+export function traceFunction(
+  fn: (...args: never[]) => unknown,
+  args: readonly unknown[],
+  device: CompiledDevice,
+  name: string,
+): TracedFunction {
+  const { recorder, result } = trace({ cpuOperators: device === "cpu" }, (input, output) => {
+    let count = 0;
+    const traced = mapTree<never[]>(args, isFeedTensor, (leaf) => {
+      if (!isFeedTensor(leaf)) return leaf;
+      return input(`in${count++}`, { shape: leaf.shape, dtype: leaf.dtype });
+    });
+    return valuesOf(fn(...traced), output, name);
+  });
+  const outputs: ModelOutput[] = result.values.map((value, i) => ({ name: `out${i}`, value }));
+  const rebuild = (tensors: ReadonlyMap<string, DeviceTensor>) =>
+    mapTree(result.tree, (leaf) => leaf instanceof OutputSlot, (leaf) => {
+      return leaf instanceof OutputSlot ? tensors.get(`out${leaf.index}`) : leaf;
+    });
+  return { model: writeModel(recorder.graph, outputs, name), outputs, rebuild };
+}
+
+/** Stands for output `index` in the returned tree. */
+class OutputSlot {
+  constructor(readonly index: number) {}
+}
+
+function valuesOf(
+  result: unknown,
+  output: (tensor: tf.Tensor) => Value,
+  name: string,
+): { tree: unknown; values: Value[] } {
+  const values: Value[] = [];
+  const tree = mapTree(result, isTracedTensor, (leaf, path) => {
+    if (leaf instanceof tf.Tensor) return new OutputSlot(values.push(output(leaf)) - 1);
+    if (leaf === null || typeof leaf !== "object" && typeof leaf !== "function") return leaf;
+    const kind = leaf instanceof Promise ? "a promise (make it synchronous)" : "something else";
+    throw new TypeError(
+      `Cannot compile ${name}: it must return tensors, numbers, strings, booleans or a tree of them, ` +
+        `got ${kind}${path === "" ? "" : ` at ${path}`}`,
+    );
+  });
+  return { tree, values };
+}
+
+/** Traces and compiles a function for the form of the given arguments. */
+export async function compileFunction(
+  fn: (...args: never[]) => unknown,
+  args: readonly unknown[],
+  options: CompileOptions,
+): Promise<CompiledFunction> {
+  const start = performance.now();
+  const traced = traceFunction(fn, args, options.device, options.name);
+  const traceMs = performance.now() - start;
+  const session = await createSession(traced.model.bytes, options.device, {
+    threads: options.threads,
+    outputs: options.device === "webgpu" ? "gpu-buffer" : "cpu",
+  });
+  const graph: CompiledGraph = {
+    name: options.name,
+    device: options.device,
+    signature: options.signature,
+    nodeCounts: traced.model.nodeCounts,
+    bytes: traced.model.bytes.length,
+    traceMs,
+    sessionMs: performance.now() - start - traceMs,
+  };
+  return new CompiledFunction(graph, traced, session, options.donate);
+}
+
+/** A session with the tree of its outputs and, for donated arguments, the buffers that await reuse. */
+export class CompiledFunction {
+  readonly #free = new Map<string, ort.Tensor[]>();
+
+  constructor(
+    readonly graph: CompiledGraph,
+    readonly traced: TracedFunction,
+    readonly session: ort.InferenceSession,
+    readonly donate: readonly number[],
+  ) {}
+
+  /** Runs the graph on arguments of its signature. */
+  async run(args: readonly unknown[]): Promise<unknown> {
+    const { device } = this.graph;
+    const feeds = this.#feeds(args);
+    const donated = this.#takeDonated(args);
+    const fetches = this.#fetches(donated);
+    const results = await this.session.run(feeds, fetches);
+    const tensors = new Map<string, DeviceTensor>();
+    for (const { name, value } of this.traced.outputs) {
+      const storage = new OrtStorage(fetches[name] ?? results[name] as ort.Tensor);
+      tensors.set(name, new DeviceTensor(value.dtype as DType, value.shape, device, storage));
+    }
+    for (const tensor of donated) {
+      if (device === "cpu") this.#freeList(tensor.type as DType, tensor.dims).push(tensor);
+      else tensor.dispose();
+    }
+    return this.traced.rebuild(tensors);
+  }
+
+  /** Releases the session and the spare buffers. */
+  async release(): Promise<void> {
+    this.#free.clear();
+    await this.session.release();
+  }
+
+  #feeds(args: readonly unknown[]): Record<string, ort.Tensor> {
+    const { name, device } = this.graph;
+    const feeds: Record<string, ort.Tensor> = {};
+    let count = 0;
+    for (const { value, path } of flattenTree(args, isFeedTensor)) {
+      if (!isFeedTensor(value)) continue;
+      const key = `in${count++}`;
+      if (value instanceof DeviceTensor && value.device !== device) {
+        throw new DeviceError(
+          `Cannot call ${name}: argument ${path} must be on ${device}, got a tensor on ${value.device}`,
+        );
+      }
+      const tensor = value instanceof DeviceTensor
+        ? value.storage(`call ${name} with argument ${path}`).handle as ort.Tensor
+        : toOrtTensor(value as HostTensor);
+      if (this.traced.model.inputNames.has(key)) feeds[key] = tensor;
+    }
+    return feeds;
+  }
+
+  /** Takes the buffers of donated device tensors; tensors in host memory belong to the caller and are only read. */
+  #takeDonated(args: readonly unknown[]): ort.Tensor[] {
+    const tensors = new Set<DeviceTensor>();
+    for (const index of this.donate) {
+      for (const { value } of flattenTree(args[index], isFeedTensor)) {
+        if (value instanceof DeviceTensor) tensors.add(value);
+      }
+    }
+    const fate = `was donated to ${this.graph.name}`;
+    return [...tensors].map((tensor) => tensor.release(fate).handle as ort.Tensor);
+  }
+
+  /** On the CPU outputs go to spare buffers of their shape, as many as are donated back. */
+  #fetches(donated: readonly ort.Tensor[]): Record<string, ort.Tensor | null> {
+    const coming = new Map<string, number>();
+    if (this.graph.device === "cpu") {
+      for (const { type, dims } of donated) {
+        const key = bufferKey(type, dims);
+        coming.set(key, (coming.get(key) ?? 0) + 1);
+      }
+    }
+    const fetches: Record<string, ort.Tensor | null> = {};
+    for (const { name, value } of this.traced.outputs) {
+      const dtype = value.dtype as DType, key = bufferKey(dtype, value.shape), left = coming.get(key) ?? 0;
+      coming.set(key, left - 1);
+      fetches[name] = left > 0
+        ? this.#freeList(dtype, value.shape).pop() ?? allocate(dtype, value.shape)
+        : null;
+    }
+    return fetches;
+  }
+
+  #freeList(dtype: DType, shape: readonly number[]): ort.Tensor[] {
+    const key = bufferKey(dtype, shape);
+    let list = this.#free.get(key);
+    if (!list) this.#free.set(key, list = []);
+    return list;
+  }
+}
+
+const bufferKey = (dtype: string, shape: readonly number[]): string => `${dtype}[${shape.join()}]`;

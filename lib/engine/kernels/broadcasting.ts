@@ -1,0 +1,89 @@
+/**
+ * Recording of elementwise operations: operands stay as small as they are and only the result's handle has the full
+ * shape; operations with neutral constants disappear.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import type { DType } from "novae/tensor/mod.ts";
+import { constantScalar, type NodeAttribute, type Value } from "../graph.ts";
+import type { Recorder, Traced } from "../recorder.ts";
+
+/** The shape to which shapes broadcast together. */
+export function broadcastShapes(...shapes: (readonly number[])[]): number[] {
+  return shapes.reduce<number[]>(
+    (left, right) => tf.broadcast_util.assertAndGetBroadcastShape([...left], [...right]),
+    [],
+  );
+}
+
+/** Records an elementwise operation on tensors that broadcast. */
+export function elementwise(
+  recorder: Recorder,
+  op: string,
+  operands: readonly Traced[],
+  dtype: DType = operands[0].dtype,
+  attributes: Record<string, NodeAttribute> = {},
+): Traced {
+  const shape = broadcastShapes(...operands.map((operand) => operand.shape));
+  const folded = simplify(recorder, op, operands, dtype);
+  if (folded) return { ...folded, shape };
+  const values = operands.map((operand) => operand.value);
+  const value = recorder.graph.node(
+    op,
+    values,
+    { shape: broadcastShapes(...values.map((v) => v.shape)), dtype },
+    attributes,
+  );
+  return { value, shape, dtype };
+}
+
+/** Records an elementwise operation with a number on its right. */
+export function withNumber(recorder: Recorder, op: string, x: Traced, number: number): Traced {
+  return elementwise(recorder, op, [x, recorder.fill(number, [], x.dtype)]);
+}
+
+/** Arithmetic on float32 constants, done while recording. */
+const FOLD: Readonly<Record<string, (a: number, b: number) => number>> = {
+  Add: (a, b) => a + b,
+  Sub: (a, b) => a - b,
+  Mul: (a, b) => a * b,
+  Div: (a, b) => a / b,
+  Neg: (a) => -a,
+};
+/** x ∘ n = x. */
+const RIGHT_NEUTRAL: Readonly<Record<string, number>> = { Add: 0, Sub: 0, Mul: 1, Div: 1, Pow: 1 };
+/** n ∘ x = x. */
+const LEFT_NEUTRAL: Readonly<Record<string, number>> = { Add: 0, Mul: 1 };
+
+function simplify(
+  recorder: Recorder,
+  op: string,
+  operands: readonly Traced[],
+  dtype: DType,
+): Traced | undefined {
+  if (dtype !== "float32" || operands.some((operand) => operand.dtype !== dtype)) return undefined;
+  const [a, b] = operands;
+  const left = constantScalar(a.value), right = b ? constantScalar(b.value) : undefined;
+  if (FOLD[op] && operands.every((operand) => constantScalar(operand.value) !== undefined)) {
+    return recorder.fill(Math.fround(FOLD[op](left!, right!)), [], dtype);
+  }
+  if (operands.length !== 2) return undefined;
+  if (right !== undefined && right === RIGHT_NEUTRAL[op]) return a;
+  if (left !== undefined && left === LEFT_NEUTRAL[op]) return b;
+  // x / n costs several times x · (1 / n); exact where n is a power of two, else within one rounding.
+  if (op === "Div" && right !== undefined && isPowerOfTwo(right)) {
+    return elementwise(recorder, "Mul", [a, recorder.fill(1 / right, [], dtype)]);
+  }
+  if (op === "Pow" && right === 2) return elementwise(recorder, "Mul", [a, a]);
+  return undefined;
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value)) && Math.abs(Math.log2(value)) < 100;
+}
+
+/** Whether a value is the constant `number`. */
+export function isConstant(value: Value, number: number): boolean {
+  return constantScalar(value) === number;
+}

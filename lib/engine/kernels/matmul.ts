@@ -1,0 +1,115 @@
+/**
+ * Matrix products.
+ *
+ * @module
+ */
+import { CONTRIB_DOMAIN, type Value } from "../graph.ts";
+import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { broadcastShapes, elementwise } from "./broadcasting.ts";
+import { activation } from "./elementwise.ts";
+
+/** The product of the last two axes, with batch axes broadcast. */
+export function matMul(
+  recorder: Recorder,
+  a: Traced,
+  b: Traced,
+  transposeA = false,
+  transposeB = false,
+): Traced {
+  const left = matrices(recorder, a), right = matrices(recorder, b);
+  const [rows, inner] = lastTwo(a.shape, transposeA);
+  const [, cols] = lastTwo(b.shape, transposeB);
+  const shape = [...broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2)), rows, cols];
+  const valueBatch = broadcastShapes(left.shape.slice(0, -2), right.shape.slice(0, -2));
+  const spec = { shape: [...valueBatch, rows, cols], dtype: "float32" as const };
+  if (inner === 1) {
+    const column = transposeA ? swapLastTwo(recorder, left) : left;
+    const row = transposeB ? swapLastTwo(recorder, right) : right;
+    return { value: recorder.graph.node("Mul", [column, row], spec), shape, dtype: "float32" };
+  }
+  const value = product(recorder, left, right, spec, transposeA, transposeB);
+  return { value, shape, dtype: "float32" };
+}
+
+function product(
+  recorder: Recorder,
+  left: Value,
+  right: Value,
+  spec: { shape: number[]; dtype: "float32" },
+  transposeA: boolean,
+  transposeB: boolean,
+): Value {
+  if (!transposeA && !transposeB) return recorder.graph.node("MatMul", [left, right], spec);
+  if (!recorder.target.cpuOperators) {
+    const plainLeft = transposeA ? swapLastTwo(recorder, left) : left;
+    const plainRight = transposeB ? swapLastTwo(recorder, right) : right;
+    return recorder.graph.node("MatMul", [plainLeft, plainRight], spec);
+  }
+  const flags = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: 1 } };
+  return recorder.graph.node("FusedMatMul", [left, right], spec, flags, CONTRIB_DOMAIN);
+}
+
+/** The value with its two matrix axes at full extent; batch axes may stay broadcast. */
+function matrices(recorder: Recorder, x: Traced): Value {
+  const aligned = recorder.aligned(x);
+  const shape = [...aligned.shape.slice(0, -2), ...x.shape.slice(-2)];
+  return recorder.full({ value: aligned, shape, dtype: x.dtype });
+}
+
+function swapLastTwo(recorder: Recorder, value: Value): Value {
+  const rank = value.shape.length;
+  const axes = value.shape.map((_, axis) => axis);
+  return recorder.transpose(value, [...axes.slice(0, -2), rank - 1, rank - 2]);
+}
+
+function lastTwo(shape: readonly number[], transposed: boolean): [number, number] {
+  const [rows, cols] = shape.slice(-2);
+  return transposed ? [cols, rows] : [rows, cols];
+}
+
+const fusedMatMul: Kernel = (recorder, { a, b, bias, preluActivationWeights }, attrs) => {
+  const plain = matMul(recorder, a, b, attrs.transposeA, attrs.transposeB);
+  return fusedTail(recorder, "_FusedMatMul", plain, bias, preluActivationWeights, attrs);
+};
+
+/** Bias and activation of tfjs's fused kernels. */
+export function fusedTail(
+  recorder: Recorder,
+  kernel: string,
+  x: Traced,
+  bias: Traced | undefined,
+  prelu: Traced | undefined,
+  attrs: { activation?: string; leakyreluAlpha?: number },
+): Traced {
+  const biased = bias ? elementwise(recorder, "Add", [x, bias]) : x;
+  if (attrs.activation === "prelu" && prelu) {
+    const positive = elementwise(
+      recorder,
+      "GreaterOrEqual",
+      [biased, recorder.fill(0, [], "float32")],
+      "bool",
+    );
+    const below = elementwise(recorder, "Mul", [prelu, biased]);
+    return elementwise(recorder, "Where", [positive, biased, below], "float32");
+  }
+  return activation(recorder, kernel, biased, attrs.activation ?? "linear", attrs.leakyreluAlpha);
+}
+
+const einsum: Kernel = (recorder, inputs, { equation }) => {
+  const operands = Object.values(inputs);
+  const [terms, result] = (equation as string).replaceAll(" ", "").split("->");
+  const extents = new Map<string, number>();
+  terms.split(",").forEach((term, i) =>
+    [...term].forEach((axis, j) => extents.set(axis, operands[i].shape[j]))
+  );
+  const shape = [...result].map((axis) => extents.get(axis)!);
+  const values = operands.map((operand) => recorder.full(operand));
+  return whole(recorder.graph.node("Einsum", values, { shape, dtype: operands[0].dtype }, { equation }));
+};
+
+export const MATMUL_KERNELS: Readonly<Record<string, Kernel>> = {
+  BatchMatMul: (recorder, { a, b }, { transposeA, transposeB }) =>
+    matMul(recorder, a, b, transposeA, transposeB),
+  Einsum: einsum,
+  _FusedMatMul: fusedMatMul,
+};

@@ -1,0 +1,156 @@
+/**
+ * Average and maximum pooling with their gradients.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { sizeOf } from "novae/tensor/mod.ts";
+import type { Value } from "../graph.ts";
+import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { elementwise, withNumber } from "./broadcasting.ts";
+import { type ConvInfo, TO_NCHW, TO_NHWC } from "./convolution.ts";
+import { select } from "./elementwise.ts";
+
+interface PoolAttrs {
+  filterSize: [number, number] | number;
+  strides: [number, number] | number;
+  pad: "valid" | "same" | number | tf.backend_util.ExplicitPadding;
+  dimRoundingMode?: "floor" | "round" | "ceil";
+}
+
+const poolInfo = (shape: readonly number[], attrs: PoolAttrs): ConvInfo =>
+  tf.backend_util.computePool2DInfo(
+    shape as [number, number, number, number],
+    attrs.filterSize,
+    attrs.strides,
+    1,
+    attrs.pad,
+    attrs.dimRoundingMode,
+  );
+
+function poolAttributes(info: ConvInfo): Record<string, number[]> {
+  const { top, left, bottom, right } = info.padInfo;
+  return {
+    kernel_shape: [info.filterHeight, info.filterWidth],
+    strides: [info.strideHeight, info.strideWidth],
+    pads: [top, left, bottom, right],
+  };
+}
+
+const channelsFirst = (shape: readonly number[]): number[] => TO_NCHW.map((axis) => shape[axis]);
+
+const pool = (op: "AveragePool" | "MaxPool"): Kernel => (recorder, { x }, attrs: PoolAttrs) => {
+  const info = poolInfo(x.shape, attrs);
+  const input = recorder.transpose(recorder.full(x), TO_NCHW);
+  const spec = { shape: channelsFirst(info.outShape), dtype: "float32" as const };
+  const node = recorder.graph.node(op, [input], spec, poolAttributes(info));
+  return whole(recorder.transpose(node, TO_NHWC));
+};
+
+/** Whether windows tile the image without overlap or padding. */
+function tiles(info: ConvInfo): boolean {
+  const { top, left, bottom, right } = info.padInfo;
+  return top + left + bottom + right === 0 && info.strideHeight === info.filterHeight &&
+    info.strideWidth === info.filterWidth && info.outHeight * info.filterHeight === info.inHeight &&
+    info.outWidth * info.filterWidth === info.inWidth;
+}
+
+/** tfjs spreads dy / (window area), padded or not. */
+const avgPoolGrad: Kernel = (recorder, { dy, input }, attrs: PoolAttrs) => {
+  const info = poolInfo(input.shape, attrs);
+  const share = withNumber(recorder, "Mul", dy, 1 / (info.filterHeight * info.filterWidth));
+  return tiles(info) ? spread(recorder, share, info) : spreadOverlapping(recorder, share, info);
+};
+
+/** Repeats each output pixel over its window. */
+function spread(recorder: Recorder, share: Traced, info: ConvInfo): Traced {
+  const { batchSize, outHeight, outWidth, filterHeight, filterWidth, inChannels } = info;
+  const value = recorder.reshape(recorder.full(share), [batchSize, outHeight, 1, outWidth, 1, inChannels]);
+  const shape = [batchSize, outHeight, filterHeight, outWidth, filterWidth, inChannels];
+  const repeated = recorder.full({ value, shape, dtype: share.dtype });
+  return whole(recorder.reshape(repeated, info.inShape));
+}
+
+function spreadOverlapping(recorder: Recorder, share: Traced, info: ConvInfo): Traced {
+  const ones = recorder.fill(1, [info.inChannels, 1, info.filterHeight, info.filterWidth], "float32");
+  const { top, left, bottom, right } = info.padInfo;
+  const extra = (extent: number, out: number, stride: number, size: number, pad: number) =>
+    extent - (stride * (out - 1) + size - pad);
+  const node = recorder.graph.node(
+    "ConvTranspose",
+    [recorder.transpose(recorder.full(share), TO_NCHW), recorder.full(ones)],
+    { shape: channelsFirst(info.inShape), dtype: "float32" },
+    {
+      ...poolAttributes(info),
+      group: info.inChannels,
+      output_padding: [
+        extra(info.inHeight, info.outHeight, info.strideHeight, info.filterHeight, top + bottom),
+        extra(info.inWidth, info.outWidth, info.strideWidth, info.filterWidth, left + right),
+      ],
+    },
+  );
+  return whole(recorder.transpose(node, TO_NHWC));
+}
+
+/** dy goes to the first largest pixel of its window. */
+const maxPoolGrad: Kernel = (recorder, { dy, input }, attrs: PoolAttrs) => {
+  const info = poolInfo(input.shape, attrs);
+  return tiles(info)
+    ? routeInTiles(recorder, recorder.full(dy), recorder.full(input), info)
+    : routeByIndex(recorder, recorder.full(dy), recorder.full(input), info);
+};
+
+function routeInTiles(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): Traced {
+  const { batchSize, outHeight, outWidth, filterHeight, filterWidth, inChannels } = info;
+  const area = filterHeight * filterWidth;
+  const split = [batchSize, outHeight, filterHeight, outWidth, filterWidth, inChannels];
+  const ordered = recorder.transpose(recorder.reshape(x, split), [0, 1, 3, 2, 4, 5]);
+  const windows = recorder.reshape(ordered, [batchSize, outHeight, outWidth, area, inChannels]);
+  const one = [batchSize, outHeight, outWidth, 1, inChannels];
+  const best = recorder.graph.node("ArgMax", [windows], { shape: one, dtype: "int64" }, {
+    axis: 3,
+    keepdims: 1,
+  });
+  const place = whole(recorder.graph.node("Cast", [best], { shape: one, dtype: "int32" }, { to: 6 }));
+  const places = recorder.graph.constant(Int32Array.from({ length: area }, (_, i) => i), [area, 1], "int32");
+  const hit = elementwise(recorder, "Equal", [place, whole(places)], "bool");
+  const gradient = whole(recorder.reshape(dy, one));
+  const routed = select(recorder, hit, gradient, recorder.fill(0, [], "float32"));
+  const blocks = recorder.reshape(routed.value, [
+    batchSize,
+    outHeight,
+    outWidth,
+    filterHeight,
+    filterWidth,
+    inChannels,
+  ]);
+  return whole(recorder.reshape(recorder.transpose(blocks, [0, 1, 3, 2, 4, 5]), info.inShape));
+}
+
+/** Overlapping windows: MaxPool's own indices into the channels-first input, then an ordered scatter. */
+function routeByIndex(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): Traced {
+  const { graph } = recorder;
+  const outShape = channelsFirst(info.outShape), inShape = channelsFirst(info.inShape);
+  const [, index] = graph.multiNode(
+    "MaxPool",
+    [recorder.transpose(x, TO_NCHW)],
+    [{ shape: outShape, dtype: "float32" }, { shape: outShape, dtype: "int64" }],
+    poolAttributes(info),
+  );
+  const flat = (value: Value) => recorder.reshape(value, [sizeOf(value.shape)]);
+  const zeros = recorder.full(recorder.fill(0, [sizeOf(inShape)], "float32"));
+  const sums = graph.node(
+    "ScatterElements",
+    [zeros, flat(index), flat(recorder.transpose(dy, TO_NCHW))],
+    { shape: zeros.shape, dtype: "float32" },
+    { axis: 0, reduction: "add" },
+  );
+  return whole(recorder.transpose(recorder.reshape(sums, inShape), TO_NHWC));
+}
+
+export const POOLING_KERNELS: Readonly<Record<string, Kernel>> = {
+  AvgPool: pool("AveragePool"),
+  AvgPoolGrad: avgPoolGrad,
+  MaxPool: pool("MaxPool"),
+  MaxPoolGrad: maxPoolGrad,
+};

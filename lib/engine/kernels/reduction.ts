@@ -1,0 +1,141 @@
+/**
+ * Reductions, arg-reductions, running sums, sorting and softmax.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { type DType, sizeOf } from "novae/tensor/mod.ts";
+import type { Value } from "../graph.ts";
+import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { elementwise, withNumber } from "./broadcasting.ts";
+import { cast } from "./elementwise.ts";
+
+/** Reduces over axes. Axes along which the value is only broadcast are counted instead of read. */
+export function reduce(
+  recorder: Recorder,
+  op: "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd",
+  x: Traced,
+  axes: readonly number[],
+  keepDims: boolean,
+): Traced {
+  const kept = x.shape.map((extent, axis) => axes.includes(axis) ? 1 : extent);
+  const shape = keepDims ? kept : x.shape.filter((_, axis) => !axes.includes(axis));
+  let value = op === "ReduceProd" ? recorder.full(x) : recorder.aligned(x);
+  const real = axes.filter((axis) => value.shape[axis] !== 1 || x.shape[axis] === 0);
+  const repeats = sizeOf(axes.filter((axis) => !real.includes(axis)).map((axis) => x.shape[axis]));
+  if (real.length > 0) value = reduceValue(recorder, op, value, real);
+  if (op === "ReduceSum" && repeats > 1) {
+    value = withNumber(recorder, "Mul", { value, shape: value.shape, dtype: x.dtype }, repeats).value;
+  }
+  // Extents of 1 that only stand for a reduced or broadcast axis can be dropped with it.
+  const squeezed = value.shape.filter((_, axis) => keepDims || !axes.includes(axis));
+  return { value: recorder.reshape(value, squeezed), shape, dtype: x.dtype };
+}
+
+function reduceValue(recorder: Recorder, op: string, value: Value, axes: readonly number[]): Value {
+  const shape = value.shape.map((extent, axis) => axes.includes(axis) ? 1 : extent);
+  return recorder.graph.node(op, [value, recorder.graph.ints(axes)], { shape, dtype: value.dtype }, {
+    keepdims: 1,
+  });
+}
+
+type Attrs = { axis?: number | number[]; reductionIndices?: number | number[]; keepDims?: boolean };
+
+/** Without axes all are reduced, with an empty list none. */
+const axesOf = ({ axis, reductionIndices }: Attrs, x: Traced): number[] =>
+  tf.util.parseAxisParam((axis ?? reductionIndices) as number[], [...x.shape]);
+
+const reduction =
+  (op: "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd"): Kernel => (recorder, { x }, attrs: Attrs) =>
+    reduce(
+      recorder,
+      op,
+      x.dtype === "bool" ? cast(recorder, x, "int32") : x,
+      axesOf(attrs, x),
+      !!attrs.keepDims,
+    );
+
+const logicalReduction = (op: "ReduceMin" | "ReduceMax"): Kernel => (recorder, { x }, attrs: Attrs) =>
+  cast(
+    recorder,
+    reduce(recorder, op, cast(recorder, x, "int32"), axesOf(attrs, x), !!attrs.keepDims),
+    "bool",
+  );
+
+const argReduction = (op: "ArgMax" | "ArgMin"): Kernel => (recorder, { x }, attrs: Attrs) => {
+  const [axis] = axesOf(attrs, x);
+  const shape = x.shape.filter((_, i) => i !== axis);
+  const index = recorder.graph.node(op, [recorder.full(x)], { shape, dtype: "int64" }, { axis, keepdims: 0 });
+  return whole(toInt32(recorder, index));
+};
+
+/** tfjs indices are int32, ONNX's int64. */
+export function toInt32(recorder: Recorder, index: Value): Value {
+  return recorder.graph.node("Cast", [index], { shape: index.shape, dtype: "int32" }, { to: 6 });
+}
+
+/** Softmax or its logarithm along the last axis. */
+const softmax = (op: "Softmax" | "LogSoftmax"): Kernel => (recorder, { logits }) =>
+  whole(
+    recorder.graph.node(op, [recorder.full(logits)], { shape: logits.shape, dtype: "float32" }, {
+      axis: logits.shape.length - 1,
+    }),
+  );
+
+const cumsum: Kernel = (recorder, { x }, { axis, exclusive, reverse }) => {
+  const direction = { exclusive: Number(exclusive), reverse: Number(reverse) };
+  const axisValue = recorder.graph.scalar(axis < 0 ? axis + x.shape.length : axis, "int64");
+  const spec = { shape: x.shape, dtype: x.dtype };
+  return whole(recorder.graph.node("CumSum", [recorder.full(x), axisValue], spec, direction));
+};
+
+const topK: Kernel = (recorder, { x }, { k, sorted }) => {
+  const shape = [...x.shape.slice(0, -1), k];
+  const specs = [{ shape, dtype: x.dtype }, { shape, dtype: "int64" as const }];
+  const [values, indices] = recorder.graph.multiNode(
+    "TopK",
+    [recorder.full(x), recorder.graph.ints([k])],
+    specs,
+    { axis: x.shape.length - 1, largest: 1, sorted: Number(sorted) },
+  );
+  return [whole(values), whole(toInt32(recorder, indices))];
+};
+
+const mean: Kernel = (recorder, { x }, attrs: Attrs) =>
+  reduce(recorder, "ReduceMean", cast(recorder, x, "float32" as DType), axesOf(attrs, x), !!attrs.keepDims);
+
+/** Sums rows of x by segment: one-hot(segmentIds)ᵀ · x, the same order of addition on every run. */
+const unsortedSegmentSum: Kernel = (recorder, { x, segmentIds }, { numSegments }) => {
+  const { graph } = recorder;
+  const count = segmentIds.shape[0], tail = x.shape.slice(1), width = sizeOf(tail);
+  const ids = recorder.reshape(recorder.full(segmentIds), [1, count]);
+  const segments = graph.constant(Int32Array.from({ length: numSegments }, (_, i) => i), [
+    numSegments,
+    1,
+  ], "int32");
+  const oneHot = cast(
+    recorder,
+    elementwise(recorder, "Equal", [whole(segments), whole(ids)], "bool"),
+    "float32",
+  );
+  const rows = recorder.reshape(recorder.full(cast(recorder, x, "float32")), [count, width]);
+  const sums = graph.node("MatMul", [oneHot.value, rows], { shape: [numSegments, width], dtype: "float32" });
+  return cast(recorder, whole(recorder.reshape(sums, [numSegments, ...tail])), x.dtype);
+};
+
+export const REDUCTION_KERNELS: Readonly<Record<string, Kernel>> = {
+  All: logicalReduction("ReduceMin"),
+  Any: logicalReduction("ReduceMax"),
+  ArgMax: argReduction("ArgMax"),
+  ArgMin: argReduction("ArgMin"),
+  Cumsum: cumsum,
+  LogSoftmax: softmax("LogSoftmax"),
+  Max: reduction("ReduceMax"),
+  Mean: mean,
+  Min: reduction("ReduceMin"),
+  Prod: reduction("ReduceProd"),
+  Softmax: softmax("Softmax"),
+  Sum: reduction("ReduceSum"),
+  TopK: topK,
+  UnsortedSegmentSum: unsortedSegmentSum,
+};

@@ -1,0 +1,230 @@
+/**
+ * Kernels that change the shape or the order of elements and compute nothing.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { sizeOf } from "novae/tensor/mod.ts";
+import type { Value } from "../graph.ts";
+import { type Kernel, type Recorder, sameShape, type Traced, whole } from "../recorder.ts";
+
+/** Reads up to the end when stepping backwards. */
+const BEFORE_START = -(2 ** 31);
+
+/** Changes the shape; stays broadcast where only axes of extent 1 come or go. */
+export function reshapeTraced(recorder: Recorder, x: Traced, shape: readonly number[]): Traced {
+  if (sameShape(x.shape, shape)) return x;
+  if (sizeOf(x.value.shape) === 1) return { ...x, value: recorder.reshape(x.value, []), shape };
+  const real = (s: readonly number[]) => s.filter((extent) => extent !== 1);
+  if (sizeOf(x.value.shape) === sizeOf(x.shape) || !sameShape(real(x.shape), real(shape))) {
+    return { ...x, value: recorder.reshape(recorder.full(x), shape), shape };
+  }
+  const extents = recorder.aligned(x).shape.filter((_, axis) => x.shape[axis] !== 1);
+  let next = 0;
+  const valueShape = shape.map((extent) => extent === 1 ? 1 : extents[next++]);
+  return { ...x, value: recorder.reshape(x.value, valueShape), shape };
+}
+
+const reshape: Kernel = (recorder, { x }, { shape }) =>
+  reshapeTraced(recorder, x, tf.util.inferFromImplicitShape(shape, sizeOf(x.shape)));
+
+const expandDims: Kernel = (recorder, { input }, { dim }) => {
+  const shape = [...input.shape];
+  shape.splice(dim < 0 ? dim + shape.length + 1 : dim, 0, 1);
+  return reshapeTraced(recorder, input, shape);
+};
+
+const transpose: Kernel = (recorder, { x }, { perm }) => ({
+  value: recorder.transpose(recorder.aligned(x), perm),
+  shape: (perm as number[]).map((axis) => x.shape[axis]),
+  dtype: x.dtype,
+});
+
+const split: Kernel = (recorder, { x }, { numOrSizeSplits, axis }) => {
+  const along = tf.util.parseAxisParam(axis, [...x.shape])[0];
+  const sizes = tf.backend_util.prepareSplitSize(
+    { shape: [...x.shape], dtype: x.dtype } as tf.Tensor,
+    numOrSizeSplits,
+    along,
+  );
+  return splitAlong(recorder, recorder.full(x), sizes, along).map(whole);
+};
+
+function splitAlong(recorder: Recorder, value: Value, sizes: readonly number[], axis: number): Value[] {
+  if (sizes.length === 1) return [value];
+  const specs = sizes.map((size) => ({
+    shape: value.shape.map((extent, i) => i === axis ? size : extent),
+    dtype: value.dtype,
+  }));
+  return recorder.graph.multiNode("Split", [value, recorder.graph.ints(sizes)], specs, { axis });
+}
+
+const unpack: Kernel = (recorder, { value }, { axis }) => {
+  const along = axis < 0 ? axis + value.shape.length : axis;
+  const shape = value.shape.filter((_, i) => i !== along);
+  return splitAlong(recorder, recorder.full(value), Array(value.shape[along]).fill(1), along)
+    .map((part) => whole(recorder.reshape(part, shape)));
+};
+
+/** Joins values along an axis; parts without elements are left out. */
+export function concatValues(recorder: Recorder, values: readonly Value[], axis: number): Value {
+  const parts = values.filter((value) => sizeOf(value.shape) > 0);
+  if (parts.length === 0) return values[0];
+  if (parts.length === 1) return parts[0];
+  const shape = [...parts[0].shape];
+  shape[axis] = parts.reduce((sum, part) => sum + part.shape[axis], 0);
+  return recorder.graph.node("Concat", parts, { shape, dtype: parts[0].dtype }, { axis });
+}
+
+const concat: Kernel = (recorder, inputs, { axis }) => {
+  const tensors = Object.values(inputs);
+  const along = tf.util.parseAxisParam(axis, [...tensors[0].shape])[0];
+  return whole(concatValues(recorder, tensors.map((x) => recorder.full(x)), along));
+};
+
+const pack: Kernel = (recorder, inputs, { axis }) => {
+  const tensors = Object.values(inputs);
+  const shape = [...tensors[0].shape];
+  const along = axis < 0 ? axis + shape.length + 1 : axis;
+  shape.splice(along, 0, 1);
+  return whole(
+    concatValues(recorder, tensors.map((x) => recorder.reshape(recorder.full(x), shape)), along),
+  );
+};
+
+/** Takes a strided box; axes along which the value is only broadcast are not read. */
+export function sliceTraced(
+  recorder: Recorder,
+  x: Traced,
+  begin: readonly number[],
+  end: readonly number[],
+  steps: readonly number[],
+  shape: readonly number[],
+): Traced {
+  if (sizeOf(x.value.shape) === 1) return { ...x, shape };
+  const value = recorder.aligned(x);
+  const axes = value.shape.map((_, axis) => axis)
+    .filter((axis) => value.shape[axis] !== 1 && (shape[axis] !== x.shape[axis] || steps[axis] < 0));
+  if (axes.length === 0) return { ...x, value, shape };
+  const { graph } = recorder;
+  const pick = (list: readonly number[]) => graph.ints(axes.map((axis) => list[axis]));
+  const valueShape = value.shape.map((extent, axis) => axes.includes(axis) ? shape[axis] : extent);
+  const inputs = [value, pick(begin), pick(end), graph.ints(axes), pick(steps)];
+  return { ...x, value: graph.node("Slice", inputs, { shape: valueShape, dtype: value.dtype }), shape };
+}
+
+const slice: Kernel = (recorder, { x }, { begin, size }) => {
+  const [start, extent] = tf.slice_util.parseSliceParams({ shape: [...x.shape] } as tf.Tensor, begin, size);
+  const ones = Array(x.shape.length).fill(1);
+  return sliceTraced(recorder, x, start, start.map((s, i) => s + extent[i]), ones, extent);
+};
+
+const stridedSlice: Kernel = (recorder, { x }, attrs) => {
+  const { begin, end, strides, finalShape, isIdentity } = tf.slice_util.sliceInfo(
+    [...x.shape],
+    attrs.begin,
+    attrs.end,
+    attrs.strides,
+    attrs.beginMask,
+    attrs.endMask,
+    attrs.ellipsisMask,
+    attrs.newAxisMask,
+    attrs.shrinkAxisMask,
+  );
+  if (isIdentity) return reshapeTraced(recorder, x, finalShape);
+  const shape = tf.slice_util.computeOutShape(begin, end, strides);
+  const stop = end.map((e, i) => strides[i] < 0 && e < 0 ? BEFORE_START : e);
+  return reshapeTraced(recorder, sliceTraced(recorder, x, begin, stop, strides, shape), finalShape);
+};
+
+const reverse: Kernel = (recorder, { x }, { dims }) => {
+  const axes = tf.util.parseAxisParam(dims, [...x.shape]);
+  const flip = <T>(yes: T[], no: T) => x.shape.map((_, axis) => axes.includes(axis) ? yes[axis] : no);
+  return sliceTraced(
+    recorder,
+    x,
+    flip(x.shape.map((extent) => extent - 1), 0),
+    x.shape.map((extent, axis) => axes.includes(axis) ? BEFORE_START : extent),
+    flip(x.shape.map(() => -1), 1),
+    x.shape,
+  );
+};
+
+const pad: Kernel = (recorder, { x }, { paddings, constantValue }) => {
+  const pairs = paddings as [number, number][];
+  if (pairs.every(([before, after]) => before === 0 && after === 0)) return x;
+  const shape = x.shape.map((extent, axis) => extent + pairs[axis][0] + pairs[axis][1]);
+  const pads = recorder.graph.ints([...pairs.map((p) => p[0]), ...pairs.map((p) => p[1])]);
+  const inputs = [recorder.full(x), pads, recorder.graph.scalar(constantValue, x.dtype)];
+  return whole(recorder.graph.node("Pad", inputs, { shape, dtype: x.dtype }));
+};
+
+/** Mirrored indices are gathered axis by axis: ONNX's Pad has no mode that repeats the edge. */
+const mirrorPad: Kernel = (recorder, { x }, { paddings, mode }) => {
+  const skip = mode === "reflect" ? 1 : 0;
+  let value = recorder.full(x);
+  (paddings as [number, number][]).forEach(([before, after], axis) => {
+    if (before === 0 && after === 0) return;
+    const extent = value.shape[axis];
+    const indices = [
+      ...Array.from({ length: before }, (_, i) => before - 1 - i + skip),
+      ...Array.from({ length: extent }, (_, i) => i),
+      ...Array.from({ length: after }, (_, i) => extent - 1 - i - skip),
+    ];
+    const shape = value.shape.map((e, i) => i === axis ? indices.length : e);
+    value = recorder.graph.node("Gather", [value, recorder.graph.ints(indices)], { shape, dtype: x.dtype }, {
+      axis,
+    });
+  });
+  return whole(value);
+};
+
+/** Repeats of an axis of extent 1 are only a broadcast. */
+const tile: Kernel = (recorder, { x }, { reps }) => {
+  const shape = x.shape.map((extent, axis) => extent * reps[axis]);
+  const copied = x.shape.map((extent, axis) => extent !== 1 && reps[axis] !== 1);
+  if (!copied.includes(true)) return { ...x, shape };
+  const value = recorder.full(x);
+  const real = copied.map((copy, axis) => copy ? reps[axis] : 1);
+  const spec = { shape: value.shape.map((extent, axis) => extent * real[axis]), dtype: x.dtype };
+  return {
+    value: recorder.graph.node("Tile", [value, recorder.graph.ints(real)], spec),
+    shape,
+    dtype: x.dtype,
+  };
+};
+
+const depthToSpace: Kernel = (recorder, { x }, { blockSize, dataFormat }) => {
+  if (dataFormat === "NCHW") {
+    const [batch, channels, height, width] = x.shape;
+    const shape = [batch, channels / blockSize ** 2, height * blockSize, width * blockSize];
+    return whole(
+      recorder.graph.node("DepthToSpace", [recorder.full(x)], { shape, dtype: x.dtype }, {
+        blocksize: blockSize,
+      }),
+    );
+  }
+  const [batch, height, width, channels] = x.shape;
+  const depth = channels / blockSize ** 2;
+  const blocks = recorder.reshape(recorder.full(x), [batch, height, width, blockSize, blockSize, depth]);
+  const ordered = recorder.transpose(blocks, [0, 1, 3, 2, 4, 5]);
+  return whole(recorder.reshape(ordered, [batch, height * blockSize, width * blockSize, depth]));
+};
+
+export const SHAPE_KERNELS: Readonly<Record<string, Kernel>> = {
+  BroadcastTo: (_, { x }, { shape }) => ({ ...x, shape: [...shape] }),
+  Concat: concat,
+  DepthToSpace: depthToSpace,
+  ExpandDims: expandDims,
+  MirrorPad: mirrorPad,
+  Pack: pack,
+  PadV2: pad,
+  Reshape: reshape,
+  Reverse: reverse,
+  Slice: slice,
+  SplitV: split,
+  StridedSlice: stridedSlice,
+  Tile: tile,
+  Transpose: transpose,
+  Unpack: unpack,
+};

@@ -1,0 +1,63 @@
+/**
+ * Memory of ONNX Runtime tensors.
+ *
+ * @module
+ */
+import * as ort from "onnxruntime-node";
+import { type DType, type HostTensor, sizeOf, type TypedArray } from "novae/tensor/mod.ts";
+import type { DeviceStorage } from "./device_tensor.ts";
+import { Graph } from "./graph.ts";
+import { writeModel } from "./onnx_model.ts";
+import { createSession } from "./session.ts";
+
+/** Storage in one of ONNX Runtime's tensors, in host memory or in a GPU buffer. */
+export class OrtStorage implements DeviceStorage {
+  constructor(readonly handle: ort.Tensor) {}
+
+  async read(): Promise<TypedArray> {
+    if (this.handle.location === "gpu-buffer") return await download(this.handle);
+    // A copy, since donation may overwrite the memory later.
+    return (this.handle.data as TypedArray).slice();
+  }
+
+  dispose(): void {
+    this.handle.dispose();
+  }
+}
+
+/** Wraps host memory without copying. */
+export function toOrtTensor({ dtype, shape, data }: HostTensor): ort.Tensor {
+  return new ort.Tensor(dtype, data as never, shape);
+}
+
+/** Host memory for an output. */
+export function allocate(dtype: DType, shape: readonly number[]): ort.Tensor {
+  const size = sizeOf(shape);
+  const data = dtype === "float32"
+    ? new Float32Array(size)
+    : dtype === "int32"
+    ? new Int32Array(size)
+    : new Uint8Array(size);
+  return toOrtTensor({ dtype, shape, data });
+}
+
+/** Downloading through `getData` aborts the process in ONNX Runtime 1.30, so a copy to the host is run instead. */
+async function download(tensor: ort.Tensor): Promise<TypedArray> {
+  const session = await copySession(tensor.type as DType, tensor.dims);
+  const { y } = await session.run({ x: tensor });
+  return y.data as TypedArray;
+}
+
+const copySessions = new Map<string, Promise<ort.InferenceSession>>();
+
+function copySession(dtype: DType, shape: readonly number[]): Promise<ort.InferenceSession> {
+  const key = `${dtype}[${shape.join()}]`;
+  let session = copySessions.get(key);
+  if (!session) {
+    const graph = new Graph();
+    const value = graph.input("x", { shape, dtype });
+    session = createSession(writeModel(graph, [{ name: "y", value }], "copy").bytes, "webgpu");
+    copySessions.set(key, session);
+  }
+  return session;
+}

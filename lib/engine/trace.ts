@@ -1,0 +1,108 @@
+/**
+ * Runs a function on the recording backend and hands out the graph. tfjs's engine is left as it was: backend,
+ * scopes, gradient tape, tensor counts and variables live in a state of their own while a trace runs.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import type { DType } from "novae/tensor/mod.ts";
+import { Recorder, RECORDING_BACKEND, type Target } from "./recorder.ts";
+import type { Value } from "./graph.ts";
+import "./kernels/register.ts";
+
+/** What a tensor of a traced function looks like. */
+export interface TensorSpec {
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+}
+
+/** What a trace found. */
+export interface Trace<R> {
+  readonly recorder: Recorder;
+  /** What the function returned, with tensors replaced by values of the graph. */
+  readonly result: R;
+}
+
+/** The parts of tfjs's engine that a trace swaps; `profiler` and the backend fields are private there. */
+interface EngineInternals {
+  state: EngineState;
+  backendName: string;
+  backendInstance: tf.KernelBackend | null;
+  pendingBackendInit: Promise<boolean> | null;
+}
+
+interface EngineState {
+  tensorInfo: WeakMap<object, { backend: unknown }>;
+  registeredVariables: Record<string, unknown>;
+}
+
+let tracing = false;
+
+/** Whether a function is being traced right now. */
+export function isTracing(): boolean {
+  return tracing;
+}
+
+/**
+ * Traces `run`. It gets a function that makes an input tensor, and one that turns a result tensor into the graph's
+ * value at full size.
+ *
+ * @throws TypeError for what cannot be compiled.
+ */
+export function trace<R>(
+  target: Target,
+  run: (
+    input: (name: string, spec: TensorSpec) => tf.Tensor,
+    output: (tensor: tf.Tensor) => Value,
+  ) => R,
+): Trace<R> {
+  if (tracing) throw new TypeError("Cannot compile: a compiled function was called inside a traced one");
+  const recorder = new Recorder(target);
+  const engine = tf.engine() as unknown as EngineInternals;
+  const { state, backendName, backendInstance, pendingBackendInit } = engine;
+  const own = new (state.constructor as { new (): EngineState })();
+  own.tensorInfo = new TraceTensors(state.tensorInfo);
+  Object.assign(engine, {
+    state: own,
+    backendName: RECORDING_BACKEND,
+    backendInstance: recorder,
+    pendingBackendInit: null,
+  });
+  tracing = true;
+  try {
+    let result!: R;
+    tf.tidy(() => {
+      const input = (name: string, spec: TensorSpec) =>
+        tf.engine().makeTensorFromTensorInfo(recorder.addInput(name, spec.shape, spec.dtype));
+      result = run(input, (tensor) => recorder.full(recorder.traced(tensor)));
+    });
+    const variables = Object.keys(own.registeredVariables);
+    if (variables.length > 0) {
+      throw new TypeError(
+        "Cannot compile: the function makes a tf.variable; pass the tensor in as an argument",
+      );
+    }
+    return { recorder, result };
+  } finally {
+    tracing = false;
+    Object.assign(engine, { state, backendName, backendInstance, pendingBackendInit });
+  }
+}
+
+/** Tensors made outside are refused, whatever is done with them. */
+class TraceTensors extends WeakMap<object, { backend: unknown }> {
+  constructor(readonly outer: WeakMap<object, { backend: unknown }>) {
+    super();
+  }
+
+  override get(dataId: object): { backend: unknown } | undefined {
+    return super.get(dataId) ?? (this.outer.has(dataId) ? { backend: OUTSIDE } : undefined);
+  }
+}
+
+const refuse = (): never => {
+  throw new TypeError(
+    "Cannot compile: the function reads a tensor that was made outside of it; pass it in as an argument",
+  );
+};
+const OUTSIDE = { readSync: refuse, read: refuse, readToGPU: refuse };
