@@ -25,8 +25,9 @@ export const CIFAR10_CLASSES: readonly string[] = [
 export interface Cifar10Options {
   /** The archive `cifar-10-binary.tar.gz`, its folder, or a folder with `*_train.bin[.gz]` and `*_test.bin[.gz]`. */
   readonly path: string;
-  /** Number of images to take from the start of each part; all if omitted. */
+  /** Number of training images to take, from the start of the file; all if omitted. */
   readonly train?: number;
+  /** The same for the held-out images. */
   readonly test?: number;
 }
 

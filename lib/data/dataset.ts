@@ -26,15 +26,21 @@ export interface Dataset {
 
 /** The images to learn from and those held out. */
 export interface DatasetSplits {
+  /** The images to learn from. */
   readonly train: Dataset;
+  /** The images held out. */
   readonly test: Dataset;
 }
 
-/** How far a longer piece of work on data has come; `note` tells what a person should know. */
+/** How far a longer piece of work on data has come. */
 export interface DataProgress {
+  /** What is being done, e.g. "solids/train". */
   readonly task: string;
+  /** Images finished so far. */
   readonly done: number;
+  /** Images to be finished in all. */
   readonly total: number;
+  /** Something a person should know, e.g. that a cache file was damaged. */
   readonly note?: string;
 }
 
@@ -43,13 +49,16 @@ export type OnDataProgress = (progress: DataProgress) => void;
 
 /** What a packed data set is made of. */
 export interface PackedImages {
+  /** What the set is called in files and reports. */
   readonly name: string;
+  /** Class names; labels index into them. */
   readonly classes: readonly string[];
+  /** Height and width of each image in pixels. */
   readonly imageSize: number;
   /** Pixels of all images, row-major [N, H, W, 3]. */
   readonly pixels: Uint8Array;
-  /** One label an image, [N]. */
-  readonly labels: Uint8Array;
+  /** One label an image, [N]; two bytes each only where there are more than 256 classes. */
+  readonly labels: Uint8Array | Uint16Array;
 }
 
 const UNIT = Float32Array.from({ length: 256 }, (_, byte) => byte / 255);
@@ -62,9 +71,11 @@ export class PackedDataset implements Dataset {
   readonly imageSize: number;
   readonly hash: string;
   readonly #pixels: Uint8Array;
-  readonly #labels: Uint8Array;
+  readonly #labels: Uint8Array | Uint16Array;
 
   /**
+   * Makes a data set of bytes in memory.
+   *
    * @param content pixels [N, H, W, 3] and labels [N]; kept, not copied.
    * @param hash the content hash, from {@link contentHash}.
    * @throws TypeError if the number of pixels does not fit the number of labels.
@@ -128,7 +139,7 @@ export function packDataset(content: PackedImages): PackedDataset {
  *     hash = SHA-256(JSON [image size, class names, SHA-256(pixels), SHA-256(labels)])
  *
  * @param pixelHash SHA-256 of the pixels, hexadecimal.
- * @param labelHash SHA-256 of the labels as one byte each, hexadecimal.
+ * @param labelHash SHA-256 of the labels' bytes, hexadecimal.
  */
 export function contentHash(
   content: { readonly classes: readonly string[]; readonly imageSize: number },

@@ -6,6 +6,7 @@
 import { ConfigError } from "novae/tensor/mod.ts";
 import { loadCifar10 } from "./cifar10.ts";
 import type { DatasetSplits, OnDataProgress } from "./dataset.ts";
+import { loadImageFolder } from "./image_folder.ts";
 import { loadSolids } from "./solids.ts";
 
 /** Data sets by name. */
@@ -13,11 +14,13 @@ export type DatasetName = "solids" | "cifar10" | "folder";
 
 /** Which data set is wanted, how much of it, and where from. */
 export interface DatasetOptions {
+  /** The kind of data set. */
   readonly name: DatasetName;
   /** The file or folder of `cifar10` and `folder`. */
   readonly path?: string;
-  /** Number of training and test images; `solids` renders 10,000 and 2,000 if omitted, the others take all. */
+  /** Number of training images; if omitted, `solids` renders 10,000 and the others take all. */
   readonly train?: number;
+  /** Number of held-out images; if omitted, `solids` renders 2,000 and the others take all. */
   readonly test?: number;
   /** Seed of `solids` and of the held-out part of `folder`; 0 if omitted. */
   readonly seed?: number;
@@ -25,6 +28,7 @@ export interface DatasetOptions {
   readonly imageSize?: number;
   /** Folder of the cache; `cacheFolder()` if omitted, none if null. */
   readonly cacheDir?: string | null;
+  /** Told of rendering and decoding as they go on. */
   readonly onProgress?: OnDataProgress;
 }
 
@@ -55,7 +59,9 @@ export async function loadDataset(options: DatasetOptions): Promise<DatasetSplit
   if (path === undefined) {
     throw new ConfigError(`Cannot load ${name}: path must name its file or folder, got none`);
   }
-  return await loadCifar10({ path, train, test });
+  if (name === "cifar10") return await loadCifar10({ path, train, test });
+  const { seed, imageSize, onProgress } = options;
+  return await loadImageFolder({ path, train, test, seed, imageSize, onProgress });
 }
 
 function checkOptions({ name, train, test, seed, imageSize }: DatasetOptions): void {

@@ -3,9 +3,16 @@
  *
  * @module
  */
+export type { DType, HostTensor, TypedArray } from "novae/tensor/mod.ts";
+export type { RgbImage } from "novae/io/mod.ts";
+export * from "./batches.ts";
 export * from "./cache_folder.ts";
 export * from "./cifar10.ts";
+export * from "./contact_sheet.ts";
 export * from "./dataset.ts";
+export * from "./image_folder.ts";
 export * from "./load_dataset.ts";
 export * from "./solids.ts";
 export * from "./solids_factors.ts";
+export type { SolidsAnnotations, SolidsFileConfig, SolidsFileContent, SolidsHashes } from "./solids_file.ts";
+export { DEPTH_STEP, SOLIDS_MASK } from "./solids_render.ts";

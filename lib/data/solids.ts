@@ -47,6 +47,8 @@ export class SolidsDataset extends PackedDataset {
   readonly #annotations: SolidsAnnotations;
 
   /**
+   * Makes a data set of rendered images; {@link loadSolids} does so.
+   *
    * @param config what was rendered.
    * @param content pixels, labels and hashes.
    * @param annotations masks and depths.

@@ -47,45 +47,63 @@ export type SolidsSplit = "train" | "test";
 export interface SolidsFactors {
   /** Class, from the index: image i shows kind i mod 10. */
   readonly kind: SolidKind;
+  /** Surface pattern of the solid. */
   readonly pattern: SolidPattern;
   /** Scale of the solid, 0.82 to 1.15; its bounding sphere has about this radius. */
   readonly size: number;
   /** Turn about the solid's own axis, 0 to 2π. */
   readonly yaw: number;
-  /** Lean away from the upright pose, 0 to 0.5, and the horizontal direction of it, 0 to 2π. */
+  /** Lean away from the upright pose, 0 to 0.5. */
   readonly tilt: number;
+  /** Horizontal direction of the lean, 0 to 2π. */
   readonly tiltDirection: number;
-  /** Place of the solid's centre in the frame, −0.16 to 0.16 of half its width; right and up are positive. */
+  /** Place of the solid's centre to the right of the frame's centre, ±0.16 of half the frame's width. */
   readonly frameX: number;
+  /** Place of the solid's centre above the frame's centre, ±0.16 of half the frame's width. */
   readonly frameY: number;
-  /** Colour of the solid: hue, saturation 0.55 to 0.95, brightness 0.55 to 0.95 (HSV). */
+  /** Hue of the solid. */
   readonly hue: number;
+  /** Saturation of the solid's colour (HSV), 0.55 to 0.95. */
   readonly saturation: number;
+  /** Value of the solid's colour (HSV), 0.55 to 0.95. */
   readonly brightness: number;
-  /** Hue of the pattern's second colour. */
+  /** Hue of the pattern's second colour, which is light on dark solids and dark on light ones. */
   readonly accentHue: number;
-  /** Number of pattern periods over a length of 1, 1.5 to 2.3; its phase, 0 to 1; direction of stripes, −0.8 to 0.8. */
+  /** Periods of the pattern over a length of 1 in the solid's own space, 1.5 to 2.3. */
   readonly patternFrequency: number;
+  /** Shift of the pattern in periods, 0 to 1. */
   readonly patternPhase: number;
+  /** Angle between the stripes' direction and the solid's axis, ±0.8. */
   readonly patternDirection: number;
-  /** Direction of the light, seen from the solid and relative to the camera's azimuth: ±1.2; 0.6 to 1.2 above the floor. */
+  /** Direction of the light about the vertical, relative to the camera's, ±1.2. */
   readonly lightAzimuth: number;
+  /** Height of the light above the horizon, 0.6 to 1.2. */
   readonly lightElevation: number;
-  /** Brightness of the light, 0.8 to 1.15, and its colour from −1 (cool) to 1 (warm). */
+  /** Brightness of the light, 0.8 to 1.15. */
   readonly lightPower: number;
+  /** Colour of the light from −1 (cool) to 1 (warm). */
   readonly lightWarmth: number;
-  /** Direction of the camera: ±0.5 about the vertical, 0.3 to 0.68 above the floor. */
+  /** Direction of the camera about the vertical, ±0.5 from facing the wall. */
   readonly cameraAzimuth: number;
+  /** Height of the camera above the horizon, 0.3 to 0.68. */
   readonly cameraElevation: number;
   /** Distance of the wall behind the solid's centre, 1.9 to 3.2. */
   readonly wallDistance: number;
+  /** Pattern of the floor. */
   readonly floorPattern: FloorPattern;
+  /** Hue of the floor. */
   readonly floorHue: number;
+  /** Saturation of the floor's colour (HSV), 0.05 to 0.5. */
   readonly floorSaturation: number;
+  /** Value of the floor's colour (HSV), 0.4 to 0.9. */
   readonly floorBrightness: number;
+  /** Pattern of the wall. */
   readonly wallPattern: WallPattern;
+  /** Hue of the wall. */
   readonly wallHue: number;
+  /** Saturation of the wall's colour (HSV), 0.05 to 0.5. */
   readonly wallSaturation: number;
+  /** Value of the wall's colour (HSV), 0.4 to 0.9. */
   readonly wallBrightness: number;
 }
 

@@ -12,24 +12,35 @@ import { DEPTH_STEP, renderRange } from "./solids_render.ts";
 
 /** What a cache file holds. */
 export interface SolidsFileConfig {
+  /** Seed of the factors. */
   readonly seed: number;
+  /** Stream of images. */
   readonly split: SolidsSplit;
+  /** Number of images, from index 0 on. */
   readonly count: number;
+  /** Height and width in pixels. */
   readonly imageSize: number;
 }
 
 /** SHA-256 of each section, hexadecimal. */
 export interface SolidsHashes {
+  /** Of the labels, [N] bytes. */
   readonly labels: string;
+  /** Of the pixels, [N, H, W, 3] bytes. */
   readonly pixels: string;
+  /** Of the masks, [N, H, W] bytes. */
   readonly mask: string;
+  /** Of the depths, [N, H, W] two-byte integers. */
   readonly depth: string;
 }
 
 /** The part of a cache file that is kept in memory. */
 export interface SolidsFileContent {
+  /** Labels, [N]. */
   readonly labels: Uint8Array<ArrayBuffer>;
+  /** sRGB bytes, [N, H, W, 3]. */
   readonly pixels: Uint8Array<ArrayBuffer>;
+  /** Hashes of all sections. */
   readonly hashes: SolidsHashes;
 }
 

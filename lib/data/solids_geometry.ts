@@ -11,15 +11,11 @@ import type { SolidKind } from "./solids_factors.ts";
 /** Hits nearer than this are the surface a ray starts from. */
 export const NEAREST = 1e-4;
 
-/** The first `t` beyond {@link NEAREST} at which a ray meets a surface, or Infinity. */
-export type Intersect = (
-  ox: number,
-  oy: number,
-  oz: number,
-  dx: number,
-  dy: number,
-  dz: number,
-) => number;
+/**
+ * The first `t` beyond {@link NEAREST} at which a ray (origin x, y, z, direction x, y, z) meets a surface, or Infinity.
+ * The ray is an array because V8 would box six numbers at each call of a function it cannot know.
+ */
+export type Intersect = (ray: Float64Array) => number;
 
 /** One solid. */
 export interface Solid {
@@ -124,7 +120,7 @@ const sphere: Solid = {
   radius: SPHERE_RADIUS,
   convex: true,
   lean: 0,
-  intersect: (ox, oy, oz, dx, dy, dz) => hitSphere(ox, oy, oz, dx, dy, dz, SPHERE_RADIUS),
+  intersect: (ray) => hitSphere(ray[0], ray[1], ray[2], ray[3], ray[4], ray[5], SPHERE_RADIUS),
   normal: (x, y, z, out) => setNormal(out, x, y, z),
   support: () => SPHERE_RADIUS,
 };
@@ -133,7 +129,7 @@ const cube: Solid = {
   radius: CUBE_HALF * Math.sqrt(3),
   convex: true,
   lean: 0,
-  intersect: (ox, oy, oz, dx, dy, dz) => hitBox(ox, oy, oz, dx, dy, dz, CUBE_HALF, CUBE_HALF, CUBE_HALF),
+  intersect: (ray) => hitBox(ray[0], ray[1], ray[2], ray[3], ray[4], ray[5], CUBE_HALF, CUBE_HALF, CUBE_HALF),
   normal: (x, y, z, out) => boxNormal(x, y, z, CUBE_HALF, CUBE_HALF, CUBE_HALF, out),
   support: (dx, dy, dz) => CUBE_HALF * (Math.abs(dx) + Math.abs(dy) + Math.abs(dz)),
 };
@@ -142,7 +138,8 @@ const cylinder: Solid = {
   radius: Math.hypot(CYLINDER.radius, CYLINDER.half),
   convex: true,
   lean: 0,
-  intersect(ox, oy, oz, dx, dy, dz) {
+  intersect(ray) {
+    const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
     const a = dx * dx + dz * dz, b = ox * dx + oz * dz;
     const discriminant = b * b - a * (ox * ox + oz * oz - CYLINDER.radius ** 2);
     if (discriminant < 0) return Infinity;
@@ -165,7 +162,8 @@ const cone: Solid = {
   radius: Math.max(CONE.apex, Math.hypot(CONE.radius, CONE.base)),
   convex: true,
   lean: 0,
-  intersect(ox, oy, oz, dx, dy, dz) {
+  intersect(ray) {
+    const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
     // x² + z² = slope² (apex − y)² on the side, x² + z² ≤ radius² on the base.
     const k = CONE_SLOPE * CONE_SLOPE, h = oy - CONE.apex;
     const a = dx * dx + dz * dz - k * dy * dy, b = ox * dx + oz * dz - k * h * dy;
@@ -192,7 +190,8 @@ const torus: Solid = {
   convex: false,
   lean: 0.6,
   /** Sphere tracing of √((√(x² + z²) − ring)² + y²) − tube between the bounding sphere's two sides. */
-  intersect(ox, oy, oz, dx, dy, dz) {
+  intersect(ray) {
+    const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
     const length = Math.sqrt(dx * dx + dy * dy + dz * dz), inverse = 1 / length;
     const ux = dx * inverse, uy = dy * inverse, uz = dz * inverse;
     const b = ox * ux + oy * uy + oz * uz, outer = TORUS.ring + TORUS.tube;
@@ -219,7 +218,8 @@ const capsule: Solid = {
   radius: CAPSULE.half + CAPSULE.radius,
   convex: true,
   lean: 0,
-  intersect(ox, oy, oz, dx, dy, dz) {
+  intersect(ray) {
+    const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
     const a = dx * dx + dz * dz, b = ox * dx + oz * dz;
     const discriminant = b * b - a * (ox * ox + oz * oz - CAPSULE.radius ** 2);
     if (discriminant < 0) return Infinity;
@@ -245,7 +245,8 @@ function polyhedron(
     radius: Math.max(...corners.map(([x, y, z]) => Math.hypot(x, y, z))),
     convex: true,
     lean: 0,
-    intersect(ox, oy, oz, dx, dy, dz) {
+    intersect(ray) {
+      const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
       let near = -Infinity, far = Infinity;
       for (let i = 0; i < flat.length; i += 4) {
         const gap = flat[i + 3] - (flat[i] * ox + flat[i + 1] * oy + flat[i + 2] * oz);
@@ -297,7 +298,8 @@ const beads: Solid = {
   radius: BEADS.ring + BEADS.radius,
   convex: false,
   lean: 0.6,
-  intersect(ox, oy, oz, dx, dy, dz) {
+  intersect(ray) {
+    const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
     let best = Infinity;
     for (let i = 0; i < BEADS.count; i++) {
       const x = ox - BEAD_CENTRES[2 * i], z = oz - BEAD_CENTRES[2 * i + 1];
@@ -324,7 +326,8 @@ const cross: Solid = {
   radius: Math.hypot(CROSS.long, CROSS.half, CROSS.half),
   convex: false,
   lean: 0,
-  intersect(ox, oy, oz, dx, dy, dz) {
+  intersect(ray) {
+    const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
     const { long, half } = CROSS;
     const tx = hitBox(ox, oy, oz, dx, dy, dz, long, half, half);
     const ty = hitBox(ox, oy, oz, dx, dy, dz, half, long, half);

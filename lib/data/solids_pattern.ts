@@ -9,6 +9,7 @@ import { BEAD_CENTRES, lastPart } from "./solids_geometry.ts";
 const SPOT_COUNT = 34;
 const SPOT_COSINE = Math.cos(0.245);
 const BEAD_SCALE = 1.2;
+const BOARD_TONES = Float64Array.of(1.06, 0.82, 0.94);
 
 /** Directions spread evenly over the sphere (a Fibonacci lattice), [34, 3]. */
 const SPOTS = Float64Array.from({ length: 3 * SPOT_COUNT }, (_, i) => {
@@ -66,7 +67,7 @@ export function floorShade(pattern: FloorPattern, x: number, z: number): number 
   if (pattern === "plain") return 1;
   if (pattern === "tiles") return ((Math.floor(x / 0.9) + Math.floor(z / 0.9)) & 1) === 0 ? 1.08 : 0.8;
   // Boards of width 0.55 along z, in three tones.
-  return [1.06, 0.82, 0.94][((Math.floor(x / 0.55) % 3) + 3) % 3];
+  return BOARD_TONES[((Math.floor(x / 0.55) % 3) + 3) % 3];
 }
 
 /** The factor on the wall's colour at x. */

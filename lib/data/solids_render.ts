@@ -95,19 +95,24 @@ class Renderer {
   readonly #radius2: number;
   readonly #normal = new Float64Array(3);
   readonly #color = new Float64Array(3);
-  #dx = 0;
-  #dy = 0;
-  #dz = 0;
-  #t = 0;
+  /** Direction (x, y, z) of the ray in hand and the `t` of what it meets. */
+  readonly #ray = new Float64Array(4);
+  /** A ray in the solid's own space. */
+  readonly #local = new Float64Array(6);
+  /** Eye, right, up and forward, [4, 3]. */
+  readonly #camera: Float64Array;
+  readonly #wallDistance: number;
   #mask = 0;
 
   constructor(scene: Scene, size: number) {
     this.#scene = scene;
     this.#factors = scene.factors;
     this.#size = size;
+    this.#wallDistance = scene.factors.wallDistance;
     const r = scene.rotation, k = 1 / scene.factors.size;
     this.#inverseRotation = Float64Array.of(r[0], r[3], r[6], r[1], r[4], r[7], r[2], r[5], r[8])
       .map((v) => v * k);
+    this.#camera = Float64Array.of(...scene.eye, ...scene.right, ...scene.up, ...scene.forward);
     this.#pattern = surfacePattern(scene.factors);
     this.#radius2 = (scene.solid.radius * scene.factors.size) ** 2;
   }
@@ -118,7 +123,7 @@ class Renderer {
       for (let column = 0; column < size; column++, i++) {
         this.#cast(column + 0.5, row + 0.5);
         mask[i] = this.#mask;
-        depth[i] = Math.min(65535, Math.round(this.#t / DEPTH_STEP));
+        depth[i] = Math.min(65535, Math.round(this.#ray[3] / DEPTH_STEP));
         color.fill(0);
         for (let s = 0; s < 4; s++) {
           this.#cast(column + 0.5 + SAMPLE_X[s], row + 0.5 + SAMPLE_Y[s]);
@@ -131,18 +136,17 @@ class Renderer {
 
   /** Finds what the ray through a place of the picture meets; its direction has length 1 along the camera's axis. */
   #cast(column: number, row: number): void {
-    const { right, up, forward, eye, factors } = this.#scene;
+    const camera = this.#camera, ray = this.#ray;
     const scale = 2 * FRAME_HALF / CAMERA_DISTANCE / this.#size, half = this.#size / 2;
     const px = (column - half) * scale, py = (half - row) * scale;
-    const dx = this.#dx = forward[0] + px * right[0] + py * up[0];
-    const dy = this.#dy = forward[1] + px * right[1] + py * up[1];
-    const dz = this.#dz = forward[2] + px * right[2] + py * up[2];
-    const floor = -eye[1] / dy, wall = (-factors.wallDistance - eye[2]) / dz;
+    const dx = ray[0] = camera[9] + px * camera[3] + py * camera[6];
+    const dy = ray[1] = camera[10] + px * camera[4] + py * camera[7];
+    const dz = ray[2] = camera[11] + px * camera[5] + py * camera[8];
+    const floor = -camera[1] / dy, wall = (-this.#wallDistance - camera[2]) / dz;
     // A ray that rises or runs away from the wall meets only the other of the two.
-    const onFloor = floor > 0 && (floor < wall || wall < 0);
-    const solid = this.#hitSolid(eye[0], eye[1], eye[2], dx, dy, dz);
-    const background = onFloor ? floor : wall;
-    this.#t = Math.min(solid, background);
+    const onFloor = floor > 0 && (floor < wall || wall < 0), background = onFloor ? floor : wall;
+    const solid = this.#hitSolid(camera[0], camera[1], camera[2], dx, dy, dz);
+    ray[3] = Math.min(solid, background);
     this.#mask = solid < background ? SOLIDS_MASK.solid : onFloor ? SOLIDS_MASK.floor : SOLIDS_MASK.wall;
   }
 
@@ -153,20 +157,20 @@ class Renderer {
     const gap = ox * ox + cy * cy + oz * oz - this.#radius2;
     if (along * along < d2 * gap || (along > 0 && gap > 0)) return Infinity;
     const m = this.#inverseRotation;
-    return this.#scene.solid.intersect(
-      m[0] * ox + m[1] * cy + m[2] * oz,
-      m[3] * ox + m[4] * cy + m[5] * oz,
-      m[6] * ox + m[7] * cy + m[8] * oz,
-      m[0] * dx + m[1] * dy + m[2] * dz,
-      m[3] * dx + m[4] * dy + m[5] * dz,
-      m[6] * dx + m[7] * dy + m[8] * dz,
-    );
+    const local = this.#local;
+    local[0] = m[0] * ox + m[1] * cy + m[2] * oz;
+    local[1] = m[3] * ox + m[4] * cy + m[5] * oz;
+    local[2] = m[6] * ox + m[7] * cy + m[8] * oz;
+    local[3] = m[0] * dx + m[1] * dy + m[2] * dz;
+    local[4] = m[3] * dx + m[4] * dy + m[5] * dz;
+    local[5] = m[6] * dx + m[7] * dy + m[8] * dz;
+    return this.#scene.solid.intersect(local);
   }
 
   /** Adds the light that comes back along the ray; sample s sees the s-th point of the light. */
   #shade(s: number): void {
-    const { eye } = this.#scene, t = this.#t;
-    const x = eye[0] + t * this.#dx, y = eye[1] + t * this.#dy, z = eye[2] + t * this.#dz;
+    const camera = this.#camera, ray = this.#ray, t = ray[3];
+    const x = camera[0] + t * ray[0], y = camera[1] + t * ray[1], z = camera[2] + t * ray[2];
     if (this.#mask === SOLIDS_MASK.solid) this.#shadeSolid(x, y, z, s);
     else this.#shadeRoom(x, y, z, s);
   }
@@ -177,9 +181,10 @@ class Renderer {
     const lx = lights[3 * s] - x, ly = lights[3 * s + 1] - y, lz = lights[3 * s + 2] - z;
     const l2 = lx * lx + ly * ly + lz * lz, facing = Math.max(0, onFloor ? ly : lz) / Math.sqrt(l2);
     // The room darkens with the distance from the light, twice as fast as in nature: 9 is the light's distance.
-    const lit = this.#hitSolid(x, y, z, lx, ly, lz) < 1 ? 0 : facing * Math.min(1.6, (81 / l2) ** 2);
+    const near = 81 / l2;
+    const lit = this.#hitSolid(x, y, z, lx, ly, lz) < 1 ? 0 : facing * Math.min(1.6, near * near);
     const cy = centreY - y, d2 = x * x + cy * cy + z * z, d = Math.sqrt(d2);
-    const toward = onFloor ? cy / d : Math.max(0, z + this.#scene.factors.wallDistance) / d;
+    const toward = onFloor ? cy / d : Math.max(0, z + this.#wallDistance) / d;
     const solidSide = onFloor ? toward : -z / d;
     const open = 1 - 0.75 * Math.min(1, Math.max(0, solidSide) * 0.7 * this.#radius2 / d2);
     const albedo = onFloor ? floor : wall;
@@ -220,8 +225,11 @@ class Renderer {
 
   /** Blinn's highlight: (n · h)^32 by repeated squaring. */
   #shine(nx: number, ny: number, nz: number, lx: number, ly: number, lz: number): number {
-    const k = -1 / Math.sqrt(this.#dx * this.#dx + this.#dy * this.#dy + this.#dz * this.#dz);
-    const hx = lx + k * this.#dx, hy = ly + k * this.#dy, hz = lz + k * this.#dz;
+    const dx = this.#ray[0],
+      dy = this.#ray[1],
+      dz = this.#ray[2],
+      k = -1 / Math.sqrt(dx * dx + dy * dy + dz * dz);
+    const hx = lx + k * dx, hy = ly + k * dy, hz = lz + k * dz;
     let power = Math.max(0, (nx * hx + ny * hy + nz * hz) / Math.sqrt(hx * hx + hy * hy + hz * hz));
     for (let i = 0; i < 5; i++) power *= power;
     return power;
