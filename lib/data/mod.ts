@@ -3,7 +3,7 @@
  *
  * @module
  */
-export type { DType, HostTensor, TypedArray } from "novae/tensor/mod.ts";
+export { type DType, type HostTensor, Rng, type TypedArray } from "novae/tensor/mod.ts";
 export type { RgbImage } from "novae/io/mod.ts";
 export * from "./batches.ts";
 export * from "./cache_folder.ts";
@@ -16,3 +16,13 @@ export * from "./solids.ts";
 export * from "./solids_factors.ts";
 export type { SolidsAnnotations, SolidsFileConfig, SolidsFileContent, SolidsHashes } from "./solids_file.ts";
 export { DEPTH_STEP, SOLIDS_MASK } from "./solids_render.ts";
+export {
+  changeColors,
+  type ColorChange,
+  type ColorJitter,
+  gaussianBlur,
+  sampleColorChange,
+  solarize,
+} from "./color_transform.ts";
+export { multiCrop, type MultiCropOptions, type MultiCropViews } from "./multi_crop.ts";
+export { type CropBox, flipHorizontal, randomFlip, resizedCrop, sampleCropBox } from "./resized_crop.ts";
