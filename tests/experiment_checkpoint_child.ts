@@ -1,0 +1,42 @@
+/** Run by experiment_checkpoint_test.ts: saves checkpoints until it is killed, or fills the disk with the second. */
+import { full, zeros } from "novae/tensor/mod.ts";
+import { CheckpointStore, MetricsLog } from "novae/experiment/mod.ts";
+
+const [folder, mode] = Deno.args;
+const size = 30_000;
+const config = { model: { width: 96 }, train: { learningRate: 1e-4 } };
+
+async function saveForever(): Promise<void> {
+  const store = new CheckpointStore(folder, { config });
+  for (let step = 1;; step++) {
+    await store.save(step, { weights: full([64], step), state: { w: full([size], step) } });
+    console.log(step);
+  }
+}
+
+/** One line of an error, with the name of the mounted folder taken out. */
+const said = (error: Error): string => `${error.name}: ${error.message}`.replaceAll(folder, "MOUNT");
+
+async function fillDisk(): Promise<void> {
+  const store = new CheckpointStore(folder, { config });
+  const trees = (step: number) => ({ weights: full([64], step), state: { w: full([size], step) } });
+  const metrics = MetricsLog.open(`${folder}/metrics.jsonl`);
+  metrics.append({ step: 1 });
+  await store.save(1, trees(1));
+  const large = { weights: full([64], 2), state: { w: full([3 * size], 2) } };
+  const save = await store.save(2, large).then(() => "saved", said);
+  const left = (await Array.fromAsync(Deno.readDir(folder))).map((e) => e.name).filter((n) =>
+    n !== "metrics.jsonl"
+  );
+  const { state } = await store.load(1, { weights: zeros([64]), state: { w: zeros([size]) } });
+  let appended = "all went in";
+  try {
+    for (let i = 0; i < 100; i++) metrics.append({ filler: "x".repeat(5001) });
+  } catch (error) {
+    appended = said(error as Error);
+  }
+  const records = (await MetricsLog.open(metrics.path).read()).filter((record) => !("filler" in record));
+  console.log(JSON.stringify({ save, left, loaded: state.w.data[0], metrics: appended, records }));
+}
+
+await (mode === "full" ? fillDisk() : saveForever());
