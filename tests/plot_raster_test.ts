@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import sharp from "sharp";
+import * as plot from "novae/plot/mod.ts";
+import { float32 } from "novae/tensor/mod.ts";
+
+Deno.test("a grid of images puts each image at its place and leaves the gaps transparent", () => {
+  const images = float32([1, 0, 0, 0, 1, 0, 0, 0, 2], [3, 1, 1, 3]);
+  const { width, height, data } = plot.gridOfImages(images, { columns: 2, gap: 1 });
+  assert.deepEqual([width, height], [3, 3]);
+  const pixels = Array.from({ length: 9 }, (_, p) => [...data.subarray(4 * p, 4 * p + 4)].join());
+  const none = "0,0,0,0";
+  assert.deepEqual(pixels, ["255,0,0,255", none, "0,255,0,255", none, none, none, "0,0,255,255", none, none]);
+});
+
+Deno.test("enlarging repeats each pixel in both directions", () => {
+  const raster = plot.enlarge({ width: 2, height: 1, data: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8) }, 2);
+  assert.deepEqual([raster.width, raster.height], [4, 2]);
+  const row = [1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8];
+  assert.deepEqual([...raster.data], [...row, ...row]);
+  assert.throws(() => plot.enlarge(raster, 1.5), RangeError);
+});
+
+Deno.test("a scalar map goes from viridis's darkest to its lightest colour and skips what is not finite", () => {
+  const { data } = plot.scalarMap([0, 5, 10, NaN], 2, 2);
+  assert.deepEqual([...data.subarray(0, 4)], [68, 1, 84, 255]);
+  assert.deepEqual([...data.subarray(8, 12)], [253, 231, 37, 255]);
+  assert.equal(data[15], 0);
+  // The middle of matplotlib's viridis is (33, 145, 140); eight anchors come within a few levels of it.
+  [33, 145, 140].forEach((value, c) => assert.ok(Math.abs(data[4 + c] - value) <= 6));
+});
+
+Deno.test("a map of components stretches each one over the cells", () => {
+  const { data } = plot.componentMap([0, 10, -1, 9, 1, 20, -2, 9], 1, 2, 4);
+  assert.deepEqual([...data], [0, 0, 255, 255, 255, 255, 0, 255]);
+});
+
+Deno.test("a map of labels uses the class colours", () => {
+  const { data } = plot.labelMap([0, 1], 1, 2);
+  assert.deepEqual([...data.subarray(0, 3)], [0x3f, 0x90, 0xda]);
+  assert.deepEqual([...data.subarray(4, 7)], [0xff, 0xa9, 0x0e]);
+});
+
+Deno.test("an encoded raster decodes to the same pixels", async () => {
+  const raster = {
+    width: 3,
+    height: 2,
+    data: Uint8Array.from({ length: 24 }, (_, i) => i % 4 === 3 ? 255 : 10 * i),
+  };
+  const { data, info } = await sharp(await plot.encodeRaster(raster)).ensureAlpha().raw()
+    .toBuffer({ resolveWithObject: true });
+  assert.deepEqual([info.width, info.height], [3, 2]);
+  assert.deepEqual(new Uint8Array(data), raster.data);
+});
+
+Deno.test("images of unequal size or shape are refused", () => {
+  const small = { width: 1, height: 1, data: new Uint8Array(4) };
+  const wide = { width: 2, height: 1, data: new Uint8Array(8) };
+  assert.throws(() => plot.gridOfRasters([small, wide]), /all must be 1 × 1, got 2 × 1/);
+  assert.throws(() => plot.gridOfRasters([]), RangeError);
+  assert.throws(() => plot.gridOfImages(float32([1, 2], [1, 1, 2, 1])), TypeError);
+});
