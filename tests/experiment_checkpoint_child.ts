@@ -35,8 +35,9 @@ async function fillDisk(): Promise<void> {
   } catch (error) {
     appended = said(error as Error);
   }
+  const whole = (await Deno.readTextFile(metrics.path)).endsWith("\n");
   const records = (await MetricsLog.open(metrics.path).read()).filter((record) => !("filler" in record));
-  console.log(JSON.stringify({ save, left, loaded: state.w.data[0], metrics: appended, records }));
+  console.log(JSON.stringify({ save, left, loaded: state.w.data[0], metrics: appended, whole, records }));
 }
 
 await (mode === "full" ? fillDisk() : saveForever());

@@ -188,6 +188,7 @@ Deno.test({
       loaded: 1,
       metrics:
         "NovaeError: Cannot write MOUNT/metrics.jsonl: no space left on the device; free some and run again",
+      whole: true,
       records: [{ step: 1 }],
     });
   },
