@@ -123,7 +123,7 @@ Deno.test("column-major arrays, float16 and version 2 headers are read", () => {
 });
 
 Deno.test("deflated archives are read", async () => {
-  // Written by Python 3.11's zipfile with ZIP_DEFLATED: x.npy, float32 zeros of shape (64,), then x[3] = 1.
+  // tests/golden/deflated.py: float32 zeros of shape (64,), then x[3] = 1.
   const entries = await readNpz("tests/golden/deflated.npz");
   const expected = new Float32Array(64);
   expected[3] = 1;
