@@ -46,7 +46,7 @@ function shaken(tree: unknown, rng: Rng): unknown {
   return mapTree(tree, isHostTensor, (leaf, path) => {
     const { shape, data } = leaf as HostTensor;
     const noise = rng.split(path).normal(data.length);
-    return float32(noise.map((n, i) => data[i] + 0.3 * n), shape);
+    return float32(noise.map((n, i) => data[i] + 0.2 * n), shape);
   });
 }
 
@@ -69,7 +69,7 @@ Deno.test("initialisers have the spread that their names promise", () => {
   const normal = initLinear(rng, 100, 200, { init: "truncNormal", std: 1.5, bias: 2 });
   assert.ok(normal.weight.data.every((v) => Math.abs(v) <= 2));
   // A normal of standard deviation 1.5 cut at ±2 has standard deviation 1.024.
-  const square = normal.weight.data.reduce((sum, v) => sum + v * v, 0) / 20000;
+  const square = [...normal.weight.data].reduce((sum, v) => sum + v * v, 0) / 20000;
   assert.ok(Math.abs(Math.sqrt(square) - 1.024) < 0.02, `deviation ${Math.sqrt(square)}`);
   assert.ok(normal.bias.data.every((v) => v === 2));
   assert.ok(initLinear(rng, 4, 4, { init: "zeros" }).weight.data.every((v) => v === 0));
@@ -209,7 +209,10 @@ Deno.test("compiled attention and perceptrons equal the eager ones, values and g
   const pairs = flattenTree<tf.Tensor>(wanted, (v) => v instanceof tf.Tensor);
   const values = flattenTree<HostTensor>(got, isHostTensor);
   assert.deepEqual(values.map((leaf) => leaf.path), pairs.map((leaf) => leaf.path));
-  // Gradients of key biases are zero up to rounding, so they are compared absolutely.
-  pairs.forEach((leaf, i) => assertClose(values[i].value.data, leaf.value.dataSync(), 1e-4, 1e-4));
+  pairs.forEach((leaf, i) => {
+    // Rounding errors follow the largest terms of a sum, not what is left of it.
+    const reference = leaf.value.dataSync(), largest = Math.max(...reference.map(Math.abs));
+    assertClose(values[i].value.data, reference, 0, 1e-4 * Math.max(largest, 1));
+  });
   await compiled.dispose();
 });

@@ -84,17 +84,29 @@ export function dinoLoss(
  * The KoLeo regulariser, which spreads features over the sphere: `−mean log ‖x_i − x_nearest(i)‖` of vectors scaled
  * to length 1.
  *
- * *Source*: Sablayrolles et al. (arXiv 1806.03198), as in DINOv2. *Differs*: the distance comes from the inner
- * product, `√(2 − 2·x_i·x_j)`, with 1e-8 added under the root.
+ * *Source*: Sablayrolles et al. (arXiv 1806.03198), as in DINOv2. *Differs*: 1e-8 is added to the squared distance
+ * instead of to the difference and to the distance.
  *
  * @param xBD features [B, D], B ≥ 2.
  * @returns a scalar.
  */
 export function koleoLoss(xBD: tf.Tensor): tf.Scalar {
   const x = l2Normalize(xBD, 1);
-  const similarity = tf.sub(tf.matMul(x, x, false, true), tf.mul(tf.eye(x.shape[0]), 4));
-  const squared = tf.maximum(tf.sub(2, tf.mul(tf.max(similarity, 1), 2)), 0);
+  const squared = tf.sum(tf.square(tf.sub(x, tf.matMul(nearestNeighbours(x), x))), 1);
   return tf.mul(tf.mean(tf.log(tf.add(squared, 1e-8))), -0.5);
+}
+
+/** Rows that pick the nearest other vector of each (the mean of equally near ones); no gradient flows through. */
+function nearestNeighbours(x: tf.Tensor): tf.Tensor {
+  const pick = tf.customGrad((unit) => {
+    const vectors = unit as tf.Tensor2D;
+    const products = tf.matMul(vectors, vectors, false, true);
+    const others = tf.sub(products, tf.mul(tf.eye(vectors.shape[0]), 4));
+    const nearest = tf.cast(tf.equal(others, tf.max(others, 1, true)), "float32");
+    const value = tf.div(nearest, tf.sum(nearest, 1, true));
+    return { value, gradFunc: () => tf.zerosLike(vectors) };
+  });
+  return pick(x);
 }
 
 /** Mean over rows of the entropy `−Σ p log p` of each, in nats. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { ConfigError, type HostTensor, scalar } from "novae/tensor/mod.ts";
+import type { MultiCropOptions } from "novae/data/mod.ts";
 import { cosineSchedule, linearSchedule } from "novae/nn/mod.ts";
 import type { DinoHeadConfig } from "./head.ts";
 import type { DinoBatch, DinoObjective } from "./self_distillation.ts";
@@ -24,6 +25,8 @@ export interface DinoRecipe extends DinoObjective {
   readonly localSize: number;
   /** Smallest and largest area of a local crop, as a share of the image. */
   readonly localScale: readonly [number, number];
+  /** Flips, colour changes, blur and solarisation of the crops. */
+  readonly augmentation: Pick<MultiCropOptions, "flip" | "jitter" | "blur" | "blurSigma" | "solarize">;
   /** Share of the patches of a first global crop that are masked; 0 turns the masked-patch loss off. */
   readonly maskRatio: number;
   readonly head: DinoHeadConfig;
@@ -57,6 +60,12 @@ export const SMALL_RECIPE: DinoRecipe = {
   localCrops: 4,
   localSize: 32,
   localScale: [0.15, 0.5],
+  augmentation: {
+    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.5, grayscale: 0.2 },
+    blur: [0.3, 0.1, 0.2],
+    blurSigma: [0.005, 0.015],
+    solarize: 0.1,
+  },
   maskRatio: 0.4,
   head: { hidden: 256, bottleneck: 64, prototypes: 1024 },
   assignment: "sinkhorn",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { concatRows, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
 import { type Dataset, multiCrop } from "novae/data/mod.ts";
 import { type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
@@ -115,9 +115,11 @@ export function dinoBatches(
   const patches = (recipe.globalSize / vit.patchSize) ** 2;
   return (step) => {
     const images = dataset.images(indices(step));
-    const { globals, locals } = multiCrop(images, rng.split("crops", step), recipe);
-    const batch: DinoBatch<HostTensor> = { globals, ...schedules(step) };
-    if (locals) batch.locals = locals;
+    const { globalSize, globalScale, localSize, localScale, localCrops, augmentation } = recipe;
+    const crops = { globalSize, globalScale, localSize, localScale, locals: localCrops, ...augmentation };
+    const { globals, locals } = multiCrop(images, rng.split("crops", step), crops);
+    const batch: DinoBatch<HostTensor> = { globals: concatRows(globals), ...schedules(step) };
+    if (locals.length > 0) batch.locals = concatRows(locals);
     const masked = Math.round(recipe.maskRatio * patches);
     if (masked > 0) batch.masked = drawMasks(rng.split("masks", step), recipe.batchSize, masked, patches);
     return batch;
