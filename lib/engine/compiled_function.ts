@@ -17,7 +17,9 @@ import { trace } from "./trace.ts";
 
 /** What a compiled graph consists of and took. */
 export interface CompiledGraph {
+  /** Name of the function. */
   readonly name: string;
+  /** Where it runs. */
   readonly device: CompiledDevice;
   /** Shapes, element types, form and constants of the arguments. */
   readonly signature: string;
@@ -25,7 +27,9 @@ export interface CompiledGraph {
   readonly nodeCounts: Readonly<Record<string, number>>;
   /** Size of the ONNX model. */
   readonly bytes: number;
+  /** Time of running the function on the recording backend and writing the model. */
   readonly traceMs: number;
+  /** Time in which ONNX Runtime optimised the graph and made a session. */
   readonly sessionMs: number;
 }
 
@@ -85,6 +89,7 @@ function valuesOf(
   const tree = mapTree(result, isTracedTensor, (leaf, path) => {
     if (leaf instanceof tf.Tensor) return new OutputSlot(values.push(output(leaf)) - 1);
     if (leaf === null || typeof leaf !== "object" && typeof leaf !== "function") return leaf;
+    if (leaf instanceof Promise) leaf.catch(() => {});
     const kind = leaf instanceof Promise ? "a promise (make it synchronous)" : "something else";
     throw new TypeError(
       `Cannot compile ${name}: it must return tensors, numbers, strings, booleans or a tree of them, ` +

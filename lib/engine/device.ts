@@ -17,7 +17,9 @@ export type DeviceName = "auto" | CompiledDevice | EagerDevice;
 
 /** A device and why it was taken. */
 export interface ResolvedDevice {
+  /** The device; never `auto`. */
   readonly device: CompiledDevice | EagerDevice;
+  /** What decided, as part of a sentence. */
   readonly reason: string;
 }
 

@@ -7,11 +7,13 @@ import { type DType, flattenTree, type HostTensor, isHostTensor, mapTree } from 
 import type { TypedArray } from "novae/tensor/mod.ts";
 import type { CompiledDevice, EagerDevice } from "./device.ts";
 
-/** Memory on a device. `handle` is what its runtime works with. */
+/** Memory on a device. */
 export interface DeviceStorage {
+  /** What the device's runtime works with. */
   readonly handle: unknown;
   /** Copies the values to host memory. */
   read(): Promise<TypedArray>;
+  /** Releases the memory. */
   dispose(): void;
 }
 

@@ -5,5 +5,5 @@
  */
 import * as tf from "@tensorflow/tfjs";
 
-const backend = tf.engine().findBackend("cpu") as unknown as { firstUse: boolean };
-backend.firstUse = false;
+// Each instance prints it while its `firstUse` is true; there may be several, since tfjs starts backends anew.
+Object.defineProperty(tf.MathBackendCPU.prototype, "firstUse", { get: () => false, set: () => {} });

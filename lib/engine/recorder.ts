@@ -35,6 +35,8 @@ export type Kernel = (recorder: Recorder, inputs: KernelInputs, attrs: any) => T
 /** The tfjs backend of one trace. */
 export class Recorder extends tf.KernelBackend {
   readonly graph = new Graph();
+  /** Whether the function asked for the value of a tensor without waiting for it. */
+  wasRead = false;
   readonly #handles = new WeakMap<object, Traced>();
 
   constructor(readonly target: Target) {
@@ -122,14 +124,13 @@ export class Recorder extends tf.KernelBackend {
   }
 
   override readSync(): never {
-    throw new TypeError(
-      "Cannot compile: the function reads the value of a tensor (dataSync, arraySync, print, …); " +
-        "a traced tensor has no value yet, return it and read the result",
-    );
+    throw readRefused();
   }
 
+  /** Never settles; the trace fails when the function returns, so that no rejection goes unhandled. */
   override read(): Promise<never> {
-    return Promise.reject(tryRead(() => this.readSync()));
+    this.wasRead = true;
+    return new Promise(() => {});
   }
 
   override disposeData(): boolean {
@@ -195,6 +196,14 @@ export function cannotCompile(kernel: string, reason: string): TypeError {
   return new TypeError(`Cannot compile kernel "${kernel}": ${reason}`);
 }
 
+/** The error for reading what has no value yet. */
+export function readRefused(): TypeError {
+  return new TypeError(
+    "Cannot compile: the function reads the value of a tensor (dataSync, arraySync, print, …); " +
+      "a traced tensor has no value yet, return it and read the result",
+  );
+}
+
 function checkedType(dtype: tf.DataType): DType {
   if (dtype === "float32" || dtype === "int32" || dtype === "bool") return dtype;
   throw new TypeError(`Cannot compile: tensors must be float32, int32 or bool, got ${dtype}`);
@@ -203,12 +212,4 @@ function checkedType(dtype: tf.DataType): DType {
 function movesOnlyUnitAxes(shape: readonly number[], perm: readonly number[]): boolean {
   const moved = perm.filter((axis) => shape[axis] !== 1);
   return moved.every((axis, i) => i === 0 || axis > moved[i - 1]);
-}
-
-function tryRead(read: () => never): unknown {
-  try {
-    return read();
-  } catch (error) {
-    return error;
-  }
 }

@@ -60,8 +60,14 @@ export interface GpuProbe {
 /** Software renderers by the names they give themselves; they are slower than the CPU device. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render|cpu/i;
 
-/** Whether there is a GPU that is not a software renderer and on which a tiny graph runs. */
-export async function probeWebGpu(): Promise<GpuProbe> {
+let probe: Promise<GpuProbe> | undefined;
+
+/** Whether there is a GPU that is not a software renderer and on which a tiny graph runs; looked for once. */
+export function probeWebGpu(): Promise<GpuProbe> {
+  return probe ??= findGpu();
+}
+
+async function findGpu(): Promise<GpuProbe> {
   if (!ort.listSupportedBackends().some(({ name }) => name === "webgpu")) {
     return { usable: false, description: "ONNX Runtime was built without WebGPU here" };
   }

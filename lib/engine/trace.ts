@@ -6,7 +6,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { DType } from "novae/tensor/mod.ts";
-import { Recorder, RECORDING_BACKEND, type Target } from "./recorder.ts";
+import { readRefused, Recorder, RECORDING_BACKEND, type Target } from "./recorder.ts";
 import type { Value } from "./graph.ts";
 import "./kernels/register.ts";
 
@@ -76,6 +76,7 @@ export function trace<R>(
         tf.engine().makeTensorFromTensorInfo(recorder.addInput(name, spec.shape, spec.dtype));
       result = run(input, (tensor) => recorder.full(recorder.traced(tensor)));
     });
+    if (recorder.wasRead) throw readRefused();
     const variables = Object.keys(own.registeredVariables);
     if (variables.length > 0) {
       throw new TypeError(

@@ -63,9 +63,8 @@ function clip(recorder: Recorder, x: Traced, low: number, high: number): Traced 
   return { ...elementwise(recorder, "Clip", [x, bound(low), bound(high)]), shape: x.shape };
 }
 
-/** Rounds towards minus infinity; integers in double precision, where each is exact and division by 0 no trap. */
+/** int32, as in tfjs; in double precision, where integers are exact and division by 0 no trap. */
 const floorDivide: Kernel = (recorder, { a, b }) => {
-  if (a.dtype === "float32") return elementwise(recorder, "Floor", [elementwise(recorder, "Div", [a, b])]);
   const { graph } = recorder;
   const double = ({ value }: Traced) =>
     graph.node("Cast", [value], { shape: value.shape, dtype: "float64" }, { to: CAST_FLOAT64 });
@@ -197,7 +196,6 @@ export const ELEMENTWISE_KERNELS: Readonly<Record<string, Kernel>> = {
   LogicalAnd: comparison("And"),
   LogicalNot: (recorder, { x }) => elementwise(recorder, "Not", [x], "bool"),
   LogicalOr: comparison("Or"),
-  LogicalXor: comparison("Xor"),
   Maximum: binary("Max"),
   Minimum: binary("Min"),
   Mod: modulo,

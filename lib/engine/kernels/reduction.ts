@@ -89,6 +89,30 @@ const cumsum: Kernel = (recorder, { x }, { axis, exclusive, reverse }) => {
   return whole(recorder.graph.node("CumSum", [recorder.full(x), axisValue], spec, direction));
 };
 
+/** Running products by doubling: after step k each element is the product of the last 2^k before it. */
+const cumprod: Kernel = (recorder, { x }, { axis, exclusive, reverse }) => {
+  const along = axis < 0 ? axis + x.shape.length : axis, extent = x.shape[along];
+  const shift = (value: Value, by: number) => shiftIn(recorder, value, along, by, reverse);
+  let value = exclusive ? shift(recorder.full(x), 1) : recorder.full(x);
+  for (let by = 1; by < extent; by *= 2) {
+    value = elementwise(recorder, "Mul", [whole(value), whole(shift(value, by))]).value;
+  }
+  return whole(value);
+};
+
+/** Moves elements along an axis (backwards if `reverse`) and fills with ones. */
+function shiftIn(recorder: Recorder, value: Value, axis: number, by: number, reverse: boolean): Value {
+  const { graph } = recorder;
+  const before = value.shape.map((_, i) => i === axis && !reverse ? by : 0);
+  const after = value.shape.map((_, i) => i === axis && reverse ? by : 0);
+  const shape = value.shape.map((extent, i) => extent + before[i] + after[i]);
+  const pads = [value, graph.ints([...before, ...after]), graph.scalar(1, value.dtype)];
+  const padded = graph.node("Pad", pads, { shape, dtype: value.dtype });
+  const start = reverse ? by : 0;
+  const box = [graph.ints([start]), graph.ints([start + value.shape[axis]]), graph.ints([axis])];
+  return graph.node("Slice", [padded, ...box], { shape: value.shape, dtype: value.dtype });
+}
+
 const topK: Kernel = (recorder, { x }, { k, sorted }) => {
   const shape = [...x.shape.slice(0, -1), k];
   const specs = [{ shape, dtype: x.dtype }, { shape, dtype: "int64" as const }];
@@ -128,6 +152,7 @@ export const REDUCTION_KERNELS: Readonly<Record<string, Kernel>> = {
   Any: logicalReduction("ReduceMax"),
   ArgMax: argReduction("ArgMax"),
   ArgMin: argReduction("ArgMin"),
+  Cumprod: cumprod,
   Cumsum: cumsum,
   LogSoftmax: softmax("LogSoftmax"),
   Max: reduction("ReduceMax"),

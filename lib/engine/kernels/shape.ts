@@ -6,7 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
-import { type Kernel, type Recorder, sameShape, type Traced, whole } from "../recorder.ts";
+import { cannotCompile, type Kernel, type Recorder, sameShape, type Traced, whole } from "../recorder.ts";
 
 /** Reads up to the end when stepping backwards. */
 const BEFORE_START = -(2 ** 31);
@@ -195,14 +195,8 @@ const tile: Kernel = (recorder, { x }, { reps }) => {
 };
 
 const depthToSpace: Kernel = (recorder, { x }, { blockSize, dataFormat }) => {
-  if (dataFormat === "NCHW") {
-    const [batch, channels, height, width] = x.shape;
-    const shape = [batch, channels / blockSize ** 2, height * blockSize, width * blockSize];
-    return whole(
-      recorder.graph.node("DepthToSpace", [recorder.full(x)], { shape, dtype: x.dtype }, {
-        blocksize: blockSize,
-      }),
-    );
+  if (dataFormat !== "NHWC") {
+    throw cannotCompile("DepthToSpace", `dataFormat must be NHWC, got ${dataFormat}`);
   }
   const [batch, height, width, channels] = x.shape;
   const depth = channels / blockSize ** 2;
@@ -212,7 +206,6 @@ const depthToSpace: Kernel = (recorder, { x }, { blockSize, dataFormat }) => {
 };
 
 export const SHAPE_KERNELS: Readonly<Record<string, Kernel>> = {
-  BroadcastTo: (_, { x }, { shape }) => ({ ...x, shape: [...shape] }),
   Concat: concat,
   DepthToSpace: depthToSpace,
   ExpandDims: expandDims,
