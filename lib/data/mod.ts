@@ -3,8 +3,6 @@
  *
  * @module
  */
-export { type DType, type HostTensor, Rng, type TypedArray } from "novae/tensor/mod.ts";
-export type { RgbImage } from "novae/io/mod.ts";
 export * from "./batches.ts";
 export * from "./cache_folder.ts";
 export * from "./cifar10.ts";

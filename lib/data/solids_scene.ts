@@ -6,7 +6,8 @@
  * @module
  */
 import type { SolidsFactors } from "./solids_factors.ts";
-import { type Solid, SOLIDS } from "./solids_geometry.ts";
+import { SOLIDS } from "./solids_geometry.ts";
+import type { Solid } from "./solids_intersection.ts";
 
 /** Distance from the camera to the point it looks at, in world units. */
 export const CAMERA_DISTANCE = 6;
