@@ -48,7 +48,7 @@ sup { font-size: 0.72em; line-height: 0; font-style: normal; }
 .number sup { display: inline-block; width: 0; }
 .footnotes { margin-top: 0.7rem; font: 0.8125rem/1.5 ${SANS_FONT}; color: var(--muted); }
 .footnotes p { margin: 0 0 0.2rem; }
-.dot { display: inline-block; width: 0.62em; height: 0.62em; margin-right: 0.5em; border-radius: 50%; background: var(--dot); }`;
+.dot { display: inline-block; width: 0.62em; height: 0.62em; margin-right: 0.5em; border-radius: 50%; background: var(--dot); print-color-adjust: exact; }`;
 
 const STATIC_STYLE = `
 * { box-sizing: border-box; }
