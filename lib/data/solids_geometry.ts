@@ -13,6 +13,7 @@ import {
   polyhedron,
   setNormal,
   type Solid,
+  TINY,
 } from "./solids_intersection.ts";
 
 const SPHERE_RADIUS = 0.84;
@@ -22,9 +23,9 @@ const CONE = { radius: 0.76, apex: 0.95, base: -0.62 };
 const TORUS = { ring: 0.74, tube: 0.27 };
 const CAPSULE = { half: 0.55, radius: 0.47 };
 const OCTAHEDRON = 1.05;
-const PYRAMID = { half: 0.76, apex: 0.95, base: -0.5 };
+const PYRAMID = { half: 0.7, apex: 0.95, base: -0.5 };
 const BEADS = { count: 8, ring: 0.77, radius: 0.255 };
-const CROSS = { long: 1, half: 0.25 };
+const CROSS = { long: 0.96, half: 0.25 };
 
 /** Which part of a composite solid the last hit belongs to: a bead, or a bar of the cross. */
 let hitPart = 0;
@@ -64,10 +65,10 @@ const cylinder: Solid = {
   lean: 0,
   intersect(ray) {
     const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
-    const a = dx * dx + dz * dz, b = ox * dx + oz * dz;
+    const a = Math.max(dx * dx + dz * dz, TINY), b = ox * dx + oz * dz;
     const discriminant = b * b - a * (ox * ox + oz * oz - CYLINDER.radius ** 2);
     if (discriminant < 0) return Infinity;
-    const root = Math.sqrt(discriminant), iy = 1 / dy, ky = Math.abs(iy) * CYLINDER.half;
+    const root = Math.sqrt(discriminant), iy = 1 / (dy || TINY), ky = Math.abs(iy) * CYLINDER.half;
     const near = Math.max((-b - root) / a, -oy * iy - ky);
     const far = Math.min((-b + root) / a, -oy * iy + ky);
     return near <= far && near > NEAREST ? near : Infinity;
@@ -144,7 +145,7 @@ const capsule: Solid = {
   lean: 0,
   intersect(ray) {
     const ox = ray[0], oy = ray[1], oz = ray[2], dx = ray[3], dy = ray[4], dz = ray[5];
-    const a = dx * dx + dz * dz, b = ox * dx + oz * dz;
+    const a = Math.max(dx * dx + dz * dz, TINY), b = ox * dx + oz * dz;
     const discriminant = b * b - a * (ox * ox + oz * oz - CAPSULE.radius ** 2);
     if (discriminant < 0) return Infinity;
     const t = (-b - Math.sqrt(discriminant)) / a, y = oy + t * dy;

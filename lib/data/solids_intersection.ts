@@ -9,6 +9,9 @@
 /** Hits nearer than this are the surface a ray starts from. */
 export const NEAREST = 1e-4;
 
+/** Stands for 0 in divisors, so that a ray along an axis gives large numbers instead of NaN. */
+export const TINY = 1e-200;
+
 /**
  * The first `t` beyond {@link NEAREST} at which a ray (origin x, y, z, direction x, y, z) meets a surface, or Infinity.
  * The ray is an array because V8 would box six numbers at each call of a function it cannot know.
@@ -67,7 +70,7 @@ export function hitBox(
   hy: number,
   hz: number,
 ): number {
-  const ix = 1 / dx, iy = 1 / dy, iz = 1 / dz;
+  const ix = 1 / (dx || TINY), iy = 1 / (dy || TINY), iz = 1 / (dz || TINY);
   const kx = Math.abs(ix) * hx, ky = Math.abs(iy) * hy, kz = Math.abs(iz) * hz;
   const near = Math.max(-ox * ix - kx, -oy * iy - ky, -oz * iz - kz);
   const far = Math.min(-ox * ix + kx, -oy * iy + ky, -oz * iz + kz);
