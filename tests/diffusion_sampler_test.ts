@@ -9,8 +9,8 @@ import {
   guidedVelocity,
   guidesAt,
   initDit,
-  LatentSampler,
   noiseOf,
+  openLatentSampler,
   sample,
   sampleLatents,
   type SamplerName,
@@ -166,7 +166,7 @@ Deno.test("samples of the transformer equal Euler's formula by hand, with and wi
       }
       return z.dataSync();
     });
-  const sampler = new LatentSampler(CONFIG, { device: "cpu" });
+  const sampler = await openLatentSampler(CONFIG, { device: "cpu" });
   for (const cfgScale of [1, 2.5]) {
     const z = await sampler.sample({ params, labels, seed: 5, steps, shift, cfgScale });
     assert.deepEqual(z.shape, [2, 4, 3]);
@@ -210,8 +210,29 @@ Deno.test("samples do not depend on the batch size, repeat with the seed and cha
   assertClose(rows(other, 1, 5).data, rows(five, 1, 5).data, 1e-5);
 });
 
+Deno.test("workers draw the samples of one thread, whole rows or pieces, and start again after a failure", async () => {
+  const params = livelyParams(), labels = [0, 1, 2, 1, 0, 1, 0];
+  const request = { params, labels, seed: 3, steps: 2, cfgScale: 2 };
+  const alone = await sampleLatents({ ...request, config: CONFIG, device: "cpu" });
+  const pool = await openLatentSampler(CONFIG, { device: "cpu", workers: 2, batchSize: 3 });
+  const progress: number[] = [];
+  assertClose(
+    (await pool.sample({ ...request, onProgress: (n) => void progress.push(n) })).data,
+    alone.data,
+    1e-5,
+  );
+  assert.deepEqual([progress.length, progress.at(-1)], [3, 7]);
+  const stop = () => Promise.reject(new Error("stopped by the caller"));
+  await assert.rejects(pool.sample({ ...request, onProgress: stop }), /stopped by the caller/);
+  const misshapen = { ...params, output: params.tokens };
+  await assert.rejects(pool.sample({ ...request, params: misshapen }), /Cannot sample latents in a worker/);
+  const tail = await pool.sample({ ...request, labels: labels.slice(4), firstIndex: 4 });
+  assertClose(tail.data, rows(alone, 4, 7).data, 1e-5);
+  await pool.dispose();
+});
+
 Deno.test("progress is told in samples, and requests that cannot be met are refused", async () => {
-  const params = livelyParams(), sampler = new LatentSampler(CONFIG, { device: "cpu", batchSize: 2 });
+  const params = livelyParams(), sampler = await openLatentSampler(CONFIG, { device: "cpu", batchSize: 2 });
   const progress: number[][] = [];
   const request = { params, labels: [0, 0, 1, 1, 0], seed: 0, steps: 1 };
   await sampler.sample({ ...request, onProgress: (done, count) => void progress.push([done, count]) });
@@ -224,7 +245,8 @@ Deno.test("progress is told in samples, and requests that cannot be met are refu
   await assert.rejects(sampler.sample({ ...request, steps: 0 }), RangeError);
   await assert.rejects(sampler.sample({ ...request, shift: -1 }), RangeError);
   await sampler.dispose();
-  assert.throws(() => new LatentSampler(CONFIG, { batchSize: 0 }), RangeError);
+  await assert.rejects(openLatentSampler(CONFIG, { device: "cpu", batchSize: 0 }), RangeError);
+  await assert.rejects(openLatentSampler(CONFIG, { device: "cpu", workers: 0.5 }), RangeError);
 });
 
 Deno.test("a sampler's step gives the same compiled and eager", async () => {

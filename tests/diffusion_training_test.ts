@@ -41,7 +41,14 @@ const settings = (input: Partial<DiffusionTrainingInput>): DiffusionTrainingInpu
 });
 
 const train = (options: Partial<TrainDiffusionOptions>) =>
-  trainDiffusion({ config: CONFIG, data: someData(20), settings: settings({}), device: "cpu", ...options });
+  trainDiffusion({
+    config: CONFIG,
+    data: someData(20),
+    settings: settings({}),
+    device: "cpu",
+    threads: 1,
+    ...options,
+  });
 
 Deno.test("training overfits four latents: samples of each label are that latent", async () => {
   const config = ditConfig("tiny", { channels: 2, grid: 2, classes: 4 });
@@ -50,7 +57,7 @@ Deno.test("training overfits four latents: samples of each label are that latent
   const { ema } = await train({
     config,
     data,
-    settings: settings({ images: 25_600, batchSize: 64, learningRate: 3e-3, cooldown: 0.5, labelDropout: 0 }),
+    settings: settings({ images: 16_000, batchSize: 64, learningRate: 4e-3, cooldown: 0.5, labelDropout: 0 }),
     onProgress: (entry) => void losses.push(entry.metrics.loss),
   });
   const z = await sampleLatents({
@@ -74,7 +81,7 @@ Deno.test("a two-class mixture in the plane is learned: means, spreads and label
   const { ema } = await train({
     config,
     data: { latents: float32(points, [count, 1, 2]), labels },
-    settings: settings({ images: 100_000, batchSize: 250, learningRate: 3e-3, cooldown: 0.5 }),
+    settings: settings({ images: 50_000, batchSize: 200, learningRate: 4e-3, cooldown: 0.5 }),
   });
   const wanted = Int32Array.from({ length: 1000 }, (_, i) => i < 500 ? 0 : 1);
   const z = await sampleLatents({
@@ -88,7 +95,7 @@ Deno.test("a two-class mixture in the plane is learned: means, spreads and label
   });
   for (const label of [0, 1]) {
     for (const axis of [0, 1]) {
-      const values = rows(z, 500 * label, 500 * label + 500).data.filter((_, i) => i % 2 === axis);
+      const values = [...rows(z, 500 * label, 500 * label + 500).data].filter((_, i) => i % 2 === axis);
       const mean = values.reduce((a, b) => a + b, 0) / 500;
       const std = Math.sqrt(values.reduce((s, v) => s + (v - mean) ** 2, 0) / 500);
       assert.ok(Math.abs(mean - centre[label][axis]) < 0.1, `mean ${mean} of class ${label}, axis ${axis}`);
@@ -160,17 +167,15 @@ Deno.test("a loss that stops being finite ends the training with its step, after
   assert.ok(checkpoints.length < 3, "no checkpoint after the epoch in which every latent is seen");
 });
 
-Deno.test("an aborted training checkpoints and says so", async () => {
-  const abort = new AbortController(), checkpoints: number[] = [];
+Deno.test("a training that is aborted checkpoints after the running update and says so", async () => {
+  const checkpoints: number[] = [];
   const result = await train({
-    signal: abort.signal,
-    logEverySteps: 1,
-    onProgress: ({ step }) => void (step === 2 && abort.abort()),
+    signal: AbortSignal.abort(),
     onCheckpoint: (_, step) => void checkpoints.push(step),
   });
   assert.equal(result.stopped, true);
-  assert.deepEqual(checkpoints, [result.step]);
-  assert.ok(result.step < 6);
+  assert.equal(result.step, 1);
+  assert.deepEqual(checkpoints, [1]);
 });
 
 Deno.test("a state of another configuration or beyond the end is not resumed", async () => {

@@ -84,18 +84,21 @@ export interface SampleOptions extends IntegrateOptions {
  * @param noise latents at t = 0.
  * @returns latents at t = 1.
  */
-export async function integrate<T>(
-  step: (z: T, t: number, tNext: number) => Promise<T>,
-  noise: T,
+export async function integrate<N, T>(
+  step: (z: N | T, t: number, tNext: number) => Promise<T>,
+  noise: N,
   options: IntegrateOptions<T>,
 ): Promise<T> {
-  const times = timeGrid(options.steps, options.shift);
-  let z = noise;
-  for (let i = 0; i < options.steps; i++) {
+  const { steps, shift, callback } = options;
+  const times = timeGrid(steps, shift);
+  const advance = async (from: N | T, i: number): Promise<T> => {
     const [t, tNext] = [times[i], times[i + 1]];
-    z = await step(z, t, tNext);
-    await options.callback?.({ step: i + 1, steps: options.steps, t, tNext, z });
-  }
+    const z = await step(from, t, tNext);
+    await callback?.({ step: i + 1, steps, t, tNext, z });
+    return z;
+  };
+  let z = await advance(noise, 0);
+  for (let i = 1; i < steps; i++) z = await advance(z, i);
   return z;
 }
 
@@ -128,7 +131,7 @@ export async function sample(
   );
   try {
     // The first step reads the caller's noise, so nothing is donated; each step's latents are released after use.
-    return await integrate<DeviceTensor | HostTensor>(
+    return await integrate<HostTensor, DeviceTensor>(
       async (z, t, tNext) => {
         const next = await compiled(z, scalar(t), scalar(tNext));
         if (!isHostTensor(z)) z.dispose();
@@ -136,7 +139,7 @@ export async function sample(
       },
       noise,
       options,
-    ) as DeviceTensor;
+    );
   } finally {
     await compiled.dispose();
   }

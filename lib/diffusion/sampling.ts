@@ -1,5 +1,6 @@
 /**
- * Sampling of latents with a diffusion transformer: compiled once, used for any number of batches and settings.
+ * Sampling of latents with a diffusion transformer in this thread: weights, labels, steps, shift and scale are inputs
+ * of the compiled step, so that evaluations during a training do not compile again.
  *
  * @module
  */
@@ -10,15 +11,18 @@ import type { DitConfig } from "./config.ts";
 import { dit, type DitParams } from "./dit.ts";
 import { type Guidance, guidedVelocity, guidesAt } from "./guidance.ts";
 import { noiseOf } from "./noise.ts";
+import { timeGrid } from "./path.ts";
 import { integrate, type SamplerName, SAMPLERS } from "./sampler.ts";
 
-/** How a {@linkcode LatentSampler} is compiled. */
+/** How latents are sampled, whatever the model and the request. */
 export interface LatentSamplerOptions {
   readonly device?: DeviceName;
   /** Samples at a time. It changes the speed, not the samples. Default 32. */
   readonly batchSize?: number;
   /** Default `euler`. */
   readonly sampler?: SamplerName;
+  /** Threads of the compiled step on the CPU; those of the engine unless given. */
+  readonly threads?: number;
 }
 
 /** What to sample. */
@@ -32,13 +36,23 @@ export interface SampleRequest extends Guidance {
   readonly steps: number;
   /** Shift of the times towards noise (< 1), see `shiftTime`; 0.15 in the published models. Default 1. */
   readonly shift?: number;
-  /** Called after each batch with the number of samples done. */
+  /** Number of the first sample, where a long row of samples is drawn in pieces. Default 0. */
+  readonly firstIndex?: number;
+  /** Called from time to time with the number of samples done. */
   readonly onProgress?: (done: number, count: number) => void | Promise<void>;
 }
 
-/** Options of {@linkcode sampleLatents}. */
-export interface SampleLatentsOptions extends LatentSamplerOptions, SampleRequest {
-  readonly config: DitConfig;
+/** Draws latents; see {@linkcode openLatentSampler}. */
+export interface LatentSampler {
+  /**
+   * Draws one latent for each label.
+   *
+   * @returns zBNZ [labels.length, N, Z], normalised like the training latents.
+   * @throws RangeError if a label, the number of steps, the shift or the guidance cannot be used.
+   */
+  sample(request: SampleRequest): Promise<HostTensor>;
+  /** Releases the compiled steps. */
+  dispose(): Promise<void>;
 }
 
 type StepFunction = (
@@ -50,12 +64,8 @@ type StepFunction = (
   cfgScale: tf.Scalar,
 ) => tf.Tensor;
 
-/**
- * Samples latents with one transformer configuration. Its steps are compiled at first use, one graph with guidance
- * and one without, and kept until {@linkcode LatentSampler.dispose}; weights, labels, steps, shift and scale are
- * inputs, so that evaluations during a training do not compile again.
- */
-export class LatentSampler {
+/** The sampler of one thread: one compiled step with guidance and one without, each made when first needed. */
+export class CompiledLatentSampler implements LatentSampler {
   readonly #config: DitConfig;
   readonly #batchSize: number;
   readonly #plain: Jitted<StepFunction>;
@@ -63,12 +73,9 @@ export class LatentSampler {
 
   /** @throws RangeError if the batch size is not a positive integer. */
   constructor(config: DitConfig, options: LatentSamplerOptions = {}) {
-    const { device, batchSize = 32, sampler = "euler" } = options;
-    if (!Number.isInteger(batchSize) || batchSize < 1) {
-      throw new RangeError(`Cannot sample latents: batchSize must be a positive integer, got ${batchSize}`);
-    }
+    const { device, threads, sampler = "euler" } = options;
     this.#config = config;
-    this.#batchSize = batchSize;
+    this.#batchSize = checkedBatchSize(options);
     const { step } = SAMPLERS[sampler];
     const compile = (guided: boolean) =>
       jit<StepFunction>((params, z, labels, t, tNext, cfgScale) => {
@@ -83,20 +90,15 @@ export class LatentSampler {
           t,
           tNext,
         );
-      }, { device, name: `${sampler} step${guided ? " with guidance" : ""}` });
+      }, { device, threads, name: `${sampler} step${guided ? " with guidance" : ""}` });
     this.#plain = compile(false);
     this.#guided = compile(true);
   }
 
-  /**
-   * Draws one latent for each label.
-   *
-   * @returns zBNZ [labels.length, N, Z], normalised like the training latents.
-   * @throws RangeError if a label, the number of steps, the shift or the guidance cannot be used.
-   */
+  /** See {@linkcode LatentSampler.sample}. */
   async sample(request: SampleRequest): Promise<HostTensor> {
     const { labels, onProgress } = request;
-    this.#checkLabels(labels);
+    checkRequest(this.#config, request);
     const count = labels.length, size = Math.min(this.#batchSize, count);
     const parts: HostTensor[] = [];
     for (let start = 0; start < count; start += size) {
@@ -110,17 +112,18 @@ export class LatentSampler {
     return concatRows(parts);
   }
 
-  /** Releases the compiled steps. */
+  /** See {@linkcode LatentSampler.dispose}. */
   async dispose(): Promise<void> {
     await Promise.all([this.#plain.dispose(), this.#guided.dispose()]);
   }
 
   async #sampleBatch(request: SampleRequest, indices: Int32Array): Promise<HostTensor> {
     const { grid, channels } = this.#config;
-    const { params, seed, steps, shift, cfgScale = 1 } = request;
-    const noise = noiseOf(new Rng(seed), indices, [grid * grid, channels]);
+    const { params, seed, steps, shift, cfgScale = 1, firstIndex = 0 } = request;
+    const numbers = indices.map((i) => firstIndex + i);
+    const noise = noiseOf(new Rng(seed), numbers, [grid * grid, channels]);
     const labelsB = int32(indices.map((i) => request.labels[i]), [indices.length]);
-    const end = await integrate<DeviceTensor | HostTensor>(
+    const end = await integrate<HostTensor, DeviceTensor>(
       async (z, t, tNext) => {
         const step = guidesAt(t, request) ? this.#guided : this.#plain;
         const next = await step(params, z, labelsB, scalar(t), scalar(tNext), scalar(cfgScale));
@@ -129,38 +132,33 @@ export class LatentSampler {
       },
       noise,
       { steps, shift },
-    ) as DeviceTensor;
+    );
     const latents = await end.read();
     end.dispose();
     return latents;
   }
-
-  #checkLabels(labels: ArrayLike<number>): void {
-    const { classes } = this.#config;
-    if (labels.length === 0) {
-      throw new RangeError("Cannot sample latents: one label or more is needed, got 0");
-    }
-    for (let i = 0; i < labels.length; i++) {
-      if (Number.isInteger(labels[i]) && labels[i] >= 0 && labels[i] <= classes) continue;
-      throw new RangeError(
-        `Cannot sample latents: labels must be integers in [0, ${classes}], got ${labels[i]}`,
-      );
-    }
-  }
 }
 
 /**
- * Samples latents: a {@linkcode LatentSampler} for one request.
+ * Checks what can be checked before anything is computed.
  *
- * The result is a pure function of weights, labels, seed and settings; the batch size does not change it.
- *
- * @returns zBNZ [labels.length, N, Z], normalised like the training latents.
+ * @throws RangeError if a label, the number of steps, the shift or the guidance cannot be used.
  */
-export async function sampleLatents(options: SampleLatentsOptions): Promise<HostTensor> {
-  const sampler = new LatentSampler(options.config, options);
-  try {
-    return await sampler.sample(options);
-  } finally {
-    await sampler.dispose();
+export function checkRequest(config: DitConfig, request: SampleRequest): void {
+  const { labels, steps, shift } = request;
+  if (labels.length === 0) throw new RangeError("Cannot sample latents: one label or more is needed, got 0");
+  for (let i = 0; i < labels.length; i++) {
+    if (Number.isInteger(labels[i]) && labels[i] >= 0 && labels[i] <= config.classes) continue;
+    throw new RangeError(
+      `Cannot sample latents: labels must be integers in [0, ${config.classes}], got ${labels[i]}`,
+    );
   }
+  timeGrid(steps, shift);
+  guidesAt(0, request);
+}
+
+/** The batch size of the options. @throws RangeError if it is not a positive integer. */
+export function checkedBatchSize({ batchSize = 32 }: LatentSamplerOptions): number {
+  if (Number.isInteger(batchSize) && batchSize >= 1) return batchSize;
+  throw new RangeError(`Cannot sample latents: batchSize must be a positive integer, got ${batchSize}`);
 }

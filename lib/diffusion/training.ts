@@ -58,6 +58,8 @@ export interface TrainDiffusionOptions {
   readonly data: LatentData;
   readonly settings: DiffusionTrainingInput;
   readonly device?: DeviceName;
+  /** Threads of the compiled step on the CPU; those of the engine unless given. */
+  readonly threads?: number;
   /** State to go on from; its `step` says how far it is. Default: initial weights. */
   readonly resume?: DiffusionState;
   /** Called with the averaged weights once the given numbers of images have been seen. */
@@ -148,7 +150,7 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
   const step = jit(
     (s: DiffusionState<tf.Tensor>, b: DiffusionBatch<tf.Tensor>) =>
       diffusionTrainStep(s, b, config, settings),
-    { device: options.device, donate: [0], name: "diffusion training step" },
+    { device: options.device, threads: options.threads, donate: [0], name: "diffusion training step" },
   );
   try {
     const end = await trainLoop<LoopState, DiffusionBatch>({
@@ -164,13 +166,13 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
       logEverySteps: options.logEverySteps,
       onLog: options.onProgress,
       checkpointEverySteps: options.checkpointEveryImages && toStep(options.checkpointEveryImages),
-      onCheckpoint: async (s, at) => await options.onCheckpoint?.(await readState(s), at),
+      onCheckpoint: async (s, at) => await options.onCheckpoint?.(await read(s), at),
       evaluateAtSteps: evaluate?.at.map(toStep),
       onEvaluate: async (s, at) =>
-        await evaluate?.run((await readState({ ema: s.ema })).ema, { step: at, imagesSeen: at * batchSize }),
+        await evaluate?.run(await read(s.ema), { step: at, imagesSeen: at * batchSize }),
       signal: options.signal,
     });
-    const final = await readState(end.state);
+    const final = await read(end.state);
     disposeTree(end.state);
     return { ema: final.ema, state: final, step: end.step, stopped: end.stopped };
   } finally {
@@ -179,10 +181,6 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
 }
 
 type LoopState = DiffusionState<HostTensor | DeviceTensor>;
-
-async function readState<T>(tree: T): Promise<T extends LoopState ? DiffusionState : T> {
-  return await read(tree);
-}
 
 /** Initial weights, or the state to resume after a check of its form. */
 function startingState(
