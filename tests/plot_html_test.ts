@@ -140,6 +140,6 @@ Deno.test("a figure for a notebook has Plotly JSON and HTML that carries Plotly 
 
 Deno.test("a table for a notebook has HTML with its own style and aligned text", () => {
   const bundle = plot.tableBundle(samplesTable());
-  assert.match(bundle["text/html"] as string, /^<style>\.novae-table \{/);
+  assert.match(bundle["text/html"] as string, /^<style>\.novae-table\.novae-table \{/);
   assert.equal(bundle["text/plain"], plot.tableText(samplesTable()));
 });

@@ -29,15 +29,40 @@ Deno.test("a scalar map goes from viridis's darkest to its lightest colour and s
   [33, 145, 140].forEach((value, c) => assert.ok(Math.abs(data[4 + c] - value) <= 6));
 });
 
-Deno.test("a map of components stretches each one over the cells", () => {
-  const { data } = plot.componentMap([0, 10, -1, 9, 1, 20, -2, 9], 1, 2, 4);
-  assert.deepEqual([...data], [0, 0, 255, 255, 255, 255, 0, 255]);
+Deno.test("maps of components stretch each one over the cells of all maps", () => {
+  const data = Float64Array.of(0, 10, -1, 9, 1, 20, -2, 9);
+  const maps = plot.componentMaps({ data, rows: 2, cols: 4 }, 1, 1);
+  assert.deepEqual(maps.map((map) => [...map.data]), [[0, 0, 255, 255], [255, 255, 0, 255]]);
+  assert.deepEqual([...plot.componentMaps({ data, rows: 2, cols: 4 }, 1, 2)[0].data], [
+    0,
+    0,
+    255,
+    255,
+    255,
+    255,
+    0,
+    255,
+  ]);
+  assert.throws(
+    () => plot.componentMaps({ data, rows: 2, cols: 4 }, 1, 3),
+    /multiple of 3 rows and 3 columns/,
+  );
 });
 
 Deno.test("a map of labels uses the class colours", () => {
   const { data } = plot.labelMap([0, 1], 1, 2);
   assert.deepEqual([...data.subarray(0, 3)], [0x3f, 0x90, 0xda]);
   assert.deepEqual([...data.subarray(4, 7)], [0xff, 0xa9, 0x0e]);
+});
+
+Deno.test("an overlay mixes two pictures of one size", () => {
+  const one = { width: 1, height: 1, data: Uint8Array.of(0, 100, 200, 255) };
+  const two = { width: 1, height: 1, data: Uint8Array.of(100, 100, 0, 255) };
+  assert.deepEqual([...plot.overlay(one, two, 0.25).data], [25, 100, 150, 255]);
+  assert.throws(
+    () => plot.overlay(one, { width: 2, height: 1, data: new Uint8Array(8) }, 0.5),
+    /both must be 1 × 1/,
+  );
 });
 
 Deno.test("an encoded raster decodes to the same pixels", async () => {

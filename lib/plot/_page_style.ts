@@ -140,11 +140,16 @@ footer { margin-top: 4.5rem; padding-top: 1rem; border-top: 1px solid var(--rule
   .table .scroll { overflow: visible; }
 }`;
 
-/** The style of tables in a notebook, kept to the element around them. */
-export const NOTEBOOK_TABLE_STYLE = `.novae-table {
+/** The style of tables in a notebook: kept to the element around them, and stronger than the notebook's own. */
+export const NOTEBOOK_TABLE_STYLE = `.novae-table.novae-table {
 --text: currentColor; --muted: color-mix(in srgb, currentColor 65%, transparent); --rule: color-mix(in srgb, currentColor 25%, transparent); --link: #2e86d1;
 figure { margin: 0.5rem 0; }
 figcaption { font: 0.875rem/1.5 ${SANS_FONT}; color: var(--muted); text-align: left; }
-tbody tr, thead tr { background: none; }
 ${TABLE_STYLE}
+tr:nth-child(n) { background: none; }
+table { width: auto; max-width: 100%; color: inherit; border: none; }
+th, td { padding-inline: 0.9rem; max-width: none; }
+th:not(.number), td:not(.number) { text-align: left; }
+th.group { text-align: center; }
+.number { text-align: right; }
 }`;

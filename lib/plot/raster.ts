@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { expectShape, type HostTensor } from "novae/tensor/mod.ts";
+import { expectShape, type HostTensor, type Matrix } from "novae/tensor/mod.ts";
 import { CLASS_COLOURS } from "./theme.ts";
 
 /** A picture: four bytes a pixel (red, green, blue, opacity), row by row. */
@@ -136,22 +136,55 @@ export function labelMap(labels: ArrayLike<number>, rows: number, cols: number):
 }
 
 /**
- * Shows the first three components of each cell (of a PCA, say) as red, green and blue; each component is stretched
- * from its 2nd to its 98th percentile over the map.
+ * Shows the first three components of each cell (of a PCA, say) as red, green and blue. Each component is stretched
+ * from its 2nd to its 98th percentile over all maps together, so that a colour means the same in each.
  *
- * @param components rows · cols × `count` numbers, cell by cell; `count` at least 3.
+ * @param components one row a cell, map after map and row by row in each; at least 3 columns, of which 3 are shown.
+ * @param rows cells of a map from top to bottom.
+ * @param cols cells of a map from left to right.
+ * @throws RangeError if the cells do not fill whole maps.
  */
-export function componentMap(components: ArrayLike<number>, rows: number, cols: number, count = 3): Raster {
-  const cells = rows * cols;
-  const data = new Uint8Array(4 * cells).fill(255);
-  for (let c = 0; c < 3; c++) {
-    const channel = Float64Array.from({ length: cells }, (_, p) => components[p * count + c]);
-    const sorted = channel.toSorted();
-    const low = sorted[Math.floor(0.02 * (cells - 1))], high = sorted[Math.ceil(0.98 * (cells - 1))];
-    const span = high > low ? high - low : 1;
-    for (let p = 0; p < cells; p++) data[4 * p + c] = toByte((channel[p] - low) / span);
+export function componentMaps(components: Matrix, rows: number, cols: number): Raster[] {
+  const cells = rows * cols, count = components.rows / cells;
+  if (!Number.isInteger(count) || components.cols < 3) {
+    throw new RangeError(
+      `Cannot draw components: wanted a multiple of ${cells} rows and 3 columns or more, ` +
+        `got ${components.rows} rows and ${components.cols} columns`,
+    );
   }
-  return { width: cols, height: rows, data };
+  const data = new Uint8Array(4 * components.rows).fill(255);
+  for (let c = 0; c < 3; c++) {
+    const channel = Float64Array.from(
+      { length: components.rows },
+      (_, p) => components.data[p * components.cols + c],
+    );
+    const sorted = channel.toSorted(), last = sorted.length - 1;
+    const low = sorted[Math.floor(0.02 * last)], high = sorted[Math.ceil(0.98 * last)];
+    const span = high > low ? high - low : 1;
+    for (let p = 0; p < channel.length; p++) data[4 * p + c] = toByte((channel[p] - low) / span);
+  }
+  return Array.from({ length: count }, (_, m) => ({
+    width: cols,
+    height: rows,
+    data: data.slice(4 * m * cells, 4 * (m + 1) * cells),
+  }));
+}
+
+/**
+ * Lays one raster over another of the same size.
+ *
+ * @param share of the upper one, in [0, 1].
+ * @throws RangeError if the sizes differ.
+ */
+export function overlay(lower: Raster, upper: Raster, share: number): Raster {
+  const { width, height } = lower;
+  if (upper.width !== width || upper.height !== height) {
+    throw new RangeError(
+      `Cannot lay a picture over another: both must be ${width} × ${height}, got ${upper.width} × ${upper.height}`,
+    );
+  }
+  const data = lower.data.map((value, i) => Math.round(value * (1 - share) + upper.data[i] * share));
+  return { width, height, data };
 }
 
 /** Encodes a raster as PNG. */

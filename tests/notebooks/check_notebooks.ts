@@ -4,7 +4,7 @@
  *
  * usage: deno task nb [--timeout SEC] [--save DIR] [--no-run] [NOTEBOOK…]
  *
- * --timeout SEC  seconds for each notebook (default 240)
+ * --timeout SEC  seconds for each notebook (default 480)
  * --save DIR     keep the executed notebooks and their HTML in DIR
  * --no-run       leave the execution out
  *
@@ -52,7 +52,7 @@ export async function checkNotebook(path: string, options: CheckOptions = {}): P
     if (Deno.env.get("NOVAE_REQUIRE_ALL") === "1") return { problems: [jupyter.missing] };
     return { problems, skipped: jupyter.missing };
   }
-  const { timeoutSec = 240, saveTo } = options;
+  const { timeoutSec = 480, saveTo } = options;
   return { problems: await runNotebook(path, { python: jupyter.python, timeoutSec, saveTo }) };
 }
 
@@ -61,7 +61,7 @@ async function main(args: string[]): Promise<number> {
     args,
     allowPositionals: true,
     options: {
-      timeout: { type: "string", default: "240" },
+      timeout: { type: "string", default: "480" },
       save: { type: "string" },
       "no-run": { type: "boolean", default: false },
     },
