@@ -15,7 +15,7 @@ const model = (): DiffusionModel => ({
   config: CONFIG,
   params: initDit(new Rng(1), CONFIG),
   space: "svg",
-  latents: { mean: Float32Array.of(1, 2, 3), std: Float32Array.of(0.5, 1, 2) },
+  latents: { mean: Float32Array.of(1, 2, 3), std: Float32Array.of(0.5, 1, 2), count: 400 },
   metadata: { trained: "20000 images" },
 });
 

@@ -34,8 +34,11 @@ export type DitSize = "tiny" | "micro" | "nano" | "S" | "B" | "L" | "XL" | "XXL"
 
 /** What a named size decides. */
 export interface DitSizeShape {
+  /** Width E. */
   readonly width: number;
+  /** Number of blocks. */
   readonly depth: number;
+  /** Number of heads A. */
   readonly heads: number;
 }
 
@@ -62,8 +65,11 @@ export const TIME_FEATURES = 256;
 
 /** What is left to choose beside a named size. */
 export interface DitConfigOptions {
+  /** Channels Z of a latent token. */
   readonly channels: number;
+  /** Tokens along each side of the square grid. */
   readonly grid: number;
+  /** Number of classes L. */
   readonly classes: number;
   /** Default 4. */
   readonly mlpRatio?: number;
@@ -159,6 +165,7 @@ export interface ParameterCount {
   readonly learned: number;
   /** The fixed table of positions, N·E, which published counts include. */
   readonly fixed: number;
+  /** Their sum. */
   readonly total: number;
 }
 

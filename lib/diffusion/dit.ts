@@ -24,7 +24,9 @@ import { type DitConfig, ditShapes, isShape, TIME_FEATURES } from "./config.ts";
 
 /** Weights of one block; its modulation comes from {@linkcode DitParams.modulation}. */
 export interface DitBlockParams<T = tf.Tensor> {
+  /** Self-attention. */
   attention: AttentionParams<T>;
+  /** Perceptron of hidden width F. */
   mlp: MlpParams<T>;
 }
 
@@ -41,6 +43,7 @@ export interface DitParams<T = tf.Tensor> {
    * and scale before the output: E to (6·depth + 2)·E, all blocks in one product.
    */
   modulation: LinearParams<T>;
+  /** The blocks in their order. */
   blocks: DitBlockParams<T>[];
   /** E to Z, or to 2·Z where the configuration says `learnSigma`. */
   output: LinearParams<T>;

@@ -26,6 +26,7 @@ export interface OpenSamplerOptions extends LatentSamplerOptions {
 
 /** Options of {@linkcode sampleLatents}. */
 export interface SampleLatentsOptions extends OpenSamplerOptions, SampleRequest {
+  /** Configuration that the weights belong to. */
   readonly config: DitConfig;
 }
 

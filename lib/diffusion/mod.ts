@@ -8,6 +8,7 @@ export * from "./config.ts";
 export * from "./dit.ts";
 export * from "./guidance.ts";
 export * from "./interpolation.ts";
+export * from "./latent_file.ts";
 export * from "./latent_sampler.ts";
 export * from "./noise.ts";
 export * from "./path.ts";

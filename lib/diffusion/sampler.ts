@@ -37,6 +37,7 @@ export function heunStep(velocity: Velocity, z: tf.Tensor, t: tf.Scalar, tNext: 
 
 /** A sampler and what a step of it costs. */
 export interface Sampler {
+  /** Takes one step. */
   readonly step: SamplerStep;
   /** Evaluations of the velocity a step. */
   readonly evaluations: number;
@@ -52,9 +53,11 @@ export const SAMPLERS: Readonly<Record<SamplerName, Sampler>> = {
 export interface SamplerProgress<T = DeviceTensor> {
   /** Steps done, from 1 to `steps`. */
   readonly step: number;
+  /** Steps in all. */
   readonly steps: number;
-  /** Time before and after the step. */
+  /** Time before the step. */
   readonly t: number;
+  /** Time after it. */
   readonly tNext: number;
   /** Latents after the step. They are overwritten by the next one: read them before the callback returns. */
   readonly z: T;
@@ -74,6 +77,7 @@ export interface IntegrateOptions<T = DeviceTensor> {
 export interface SampleOptions extends IntegrateOptions {
   /** Default `euler`. */
   readonly sampler?: SamplerName;
+  /** Where the steps run. Default `auto`. */
   readonly device?: DeviceName;
 }
 

@@ -16,6 +16,7 @@ import { integrate, type SamplerName, SAMPLERS } from "./sampler.ts";
 
 /** How latents are sampled, whatever the model and the request. */
 export interface LatentSamplerOptions {
+  /** Where the steps run. Default `auto`. */
   readonly device?: DeviceName;
   /** Samples at a time. It changes the speed, not the samples. Default 32. */
   readonly batchSize?: number;
@@ -27,6 +28,7 @@ export interface LatentSamplerOptions {
 
 /** What to sample. */
 export interface SampleRequest extends Guidance {
+  /** Weights, usually the moving average. */
   readonly params: DitParams<HostTensor>;
   /** Label of each sample, in [0, L]; L is the null label, for samples of no class. */
   readonly labels: ArrayLike<number>;

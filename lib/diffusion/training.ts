@@ -38,9 +38,11 @@ import {
 export interface DiffusionState<T = HostTensor> {
   /** Updates done, a float32 scalar. */
   step: T;
+  /** Weights. */
   params: DitParams<T>;
   /** Moving average of `params`, for use. */
   ema: DitParams<T>;
+  /** Running means of the optimiser. */
   adam: AdamState<DitParams<T>>;
 }
 
@@ -54,9 +56,13 @@ export interface DiffusionMetrics<T = tf.Tensor> {
 
 /** What {@linkcode trainDiffusion} needs and whom it tells. */
 export interface TrainDiffusionOptions {
+  /** Shape of the transformer. */
   readonly config: DitConfig;
+  /** What it learns to make. */
   readonly data: LatentData;
+  /** How it learns. */
   readonly settings: DiffusionTrainingInput;
+  /** Where the updates run. Default `auto`. */
   readonly device?: DeviceName;
   /** Threads of the compiled step on the CPU; those of the engine unless given. */
   readonly threads?: number;
@@ -66,7 +72,9 @@ export interface TrainDiffusionOptions {
   readonly evaluate?: DiffusionEvaluation;
   /** Images between calls of `onCheckpoint`, beside the one at the end. */
   readonly checkpointEveryImages?: number;
+  /** Called with everything that is needed to go on. */
   onCheckpoint?(state: DiffusionState, step: number): void | Promise<void>;
+  /** Called with mean metrics and the time left. */
   onProgress?(entry: TrainLogEntry): void | Promise<void>;
   /** Updates between calls of `onProgress`. Default 20. */
   readonly logEverySteps?: number;
@@ -78,6 +86,7 @@ export interface TrainDiffusionOptions {
 export interface DiffusionEvaluation {
   /** Numbers of images seen, each rounded to the nearest update. */
   readonly at: readonly number[];
+  /** Scores the averaged weights. */
   run(ema: DitParams<HostTensor>, progress: { step: number; imagesSeen: number }): void | Promise<void>;
 }
 
@@ -87,6 +96,7 @@ export interface TrainedDiffusion {
   readonly ema: DitParams<HostTensor>;
   /** Final state, for going on. */
   readonly state: DiffusionState;
+  /** Updates done. */
   readonly step: number;
   /** Whether it was stopped by `signal` before the last update. */
   readonly stopped: boolean;

@@ -50,7 +50,7 @@ export function diffusionBatches(
   settings: DiffusionTrainingSettings,
 ): (step: number) => DiffusionBatch {
   checkData(config, data);
-  const { batchSize, labelDropout, timeDistribution, timeShift, emaHalflifeImages, emaWarmup } = settings;
+  const { batchSize, labelDropout, timeDistribution, timestepShift, emaHalflifeImages, emaWarmup } = settings;
   const rng = new Rng(settings.seed).split("diffusion-batch");
   const order = epochOrder(rng, data.latents.shape[0]);
   return (step) => {
@@ -58,7 +58,7 @@ export function diffusionBatches(
     const dataBNZ = gatherRows(data.latents, indices);
     const dropped = rng.split("drop", step).uniform(batchSize);
     const labels = indices.map((i, k) => dropped[k] < labelDropout ? config.classes : data.labels[i]);
-    const times = sampleTimes(rng.split("time", step), batchSize, timeDistribution, timeShift);
+    const times = sampleTimes(rng.split("time", step), batchSize, timeDistribution, timestepShift);
     const noise = fillNormal(rng.split("noise", step), new Float32Array(dataBNZ.data.length));
     return {
       dataBNZ,

@@ -34,7 +34,7 @@ export interface DiffusionTrainingSettings {
   /** Default `uniform`. */
   readonly timeDistribution: TimeDistribution;
   /** Shift of the training times towards noise (< 1); 0.4 in the published models. Default 1. */
-  readonly timeShift: number;
+  readonly timestepShift: number;
   /** Decides the initial weights and all batches. Default 0. */
   readonly seed: number;
 }
@@ -52,7 +52,7 @@ const schema = z.strictObject({
   emaWarmup: z.number().positive().default(0.05),
   labelDropout: z.number().min(0).max(1).default(0.1),
   timeDistribution: z.enum(["uniform", "logitNormal"]).default("uniform"),
-  timeShift: z.number().positive().default(1),
+  timestepShift: z.number().positive().default(1),
   seed: z.int().default(0),
 }).readonly();
 

@@ -14,35 +14,35 @@ import {
   mapTree,
   WeightsError,
 } from "novae/tensor/mod.ts";
+import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
 import { type DitConfig, ditShapes, isShape, parseDitConfig } from "./config.ts";
 import type { DitParams } from "./dit.ts";
 
-/** Mean and standard deviation of each channel [Z] with which the training latents were normalised. */
-export interface LatentScale {
-  readonly mean: Float32Array;
-  readonly std: Float32Array;
-}
-
 /** A diffusion transformer with what is needed to use it. */
 export interface DiffusionModel {
+  /** Shape of the transformer. */
   readonly config: DitConfig;
+  /** Weights, usually the moving average. */
   readonly params: DitParams<HostTensor>;
   /** Name of the latent space, e.g. `svg`. */
   readonly space: string;
-  readonly latents: LatentScale;
+  /** Statistics with which the training latents were normalised; samples need them to be undone. */
+  readonly latents: LatentStats;
   /** Free text kept with the weights, e.g. settings of the training. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** What a caller needs a file to be. */
 export interface ExpectedDiffusion {
+  /** Shape of the transformer. */
   readonly config?: DitConfig;
+  /** Name of the latent space. */
   readonly space?: string;
 }
 
 const FORMAT = "novae.diffusion.1";
-const OWN_KEYS = ["format", "config", "space"];
+const OWN_KEYS = ["format", "config", "space", "latentCount"];
 
 /**
  * Writes a model to a safetensors file, atomically.
@@ -62,12 +62,17 @@ export async function saveDiffusion(
   }
   tensors.set("latents.mean", float32(latents.mean, [latents.mean.length]));
   tensors.set("latents.std", float32(latents.std, [latents.std.length]));
-  takeTensors(`Cannot save weights ${path}`, tensors, config);
+  fittedTensors(`Cannot save weights ${path}`, tensors, config);
   const reserved = OWN_KEYS.find((key) => key in metadata);
   if (reserved !== undefined) {
     throw new RangeError(`Cannot save weights ${path}: the metadata key "${reserved}" is reserved`);
   }
-  const own = { format: FORMAT, config: JSON.stringify(config), space };
+  const own = {
+    format: FORMAT,
+    config: JSON.stringify(config),
+    space,
+    latentCount: String(latents.count),
+  };
   await writeSafetensors(path, tensors, { ...metadata, ...own }, options);
 }
 
@@ -83,7 +88,7 @@ export async function loadDiffusion(
   expected: ExpectedDiffusion = {},
 ): Promise<Required<DiffusionModel>> {
   const { tensors, metadata } = await readSafetensors(path);
-  const { format, config: configText, space, ...rest } = metadata;
+  const { format, config: configText, space, latentCount, ...rest } = metadata;
   if (format !== FORMAT) {
     throw new CheckpointError(
       `Cannot load diffusion model ${path}: format must be ${FORMAT}, got ${format ?? "none"}`,
@@ -96,7 +101,8 @@ export async function loadDiffusion(
       `Cannot load diffusion model ${path}: latent space must be ${expected.space}, got ${space}`,
     );
   }
-  return { config, space, metadata: rest, ...takeTensors(`Cannot load weights ${path}`, tensors, config) };
+  const { params, mean, std } = fittedTensors(`Cannot load weights ${path}`, tensors, config);
+  return { config, params, space, latents: { mean, std, count: Number(latentCount) }, metadata: rest };
 }
 
 function storedConfig(path: string, text: string | undefined): DitConfig {
@@ -125,11 +131,11 @@ export function requireSameConfig(path: string, wanted: DitConfig, got: DitConfi
 }
 
 /** Builds the parameters from named tensors; each must be there once, in its shape, and none besides. */
-function takeTensors(
+function fittedTensors(
   what: string,
   tensors: ReadonlyMap<string, HostTensor>,
   config: DitConfig,
-): { params: DitParams<HostTensor>; latents: LatentScale } {
+): { params: DitParams<HostTensor>; mean: Float32Array; std: Float32Array } {
   const left = new Set(tensors.keys());
   const take = (name: string, shape: readonly number[]): HostTensor => {
     const tensor = tensors.get(name);
@@ -155,5 +161,5 @@ function takeTensors(
   if (unexpected !== undefined) {
     throw new WeightsError(`${what}: "${unexpected}" is not expected`);
   }
-  return { params, latents: { mean, std } };
+  return { params, mean, std };
 }

@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { Command } from "commander";
+import {
+  ChannelMoments,
+  initAutoencoder,
+  latentStats,
+  namedAutoencoder,
+  saveAutoencoder,
+} from "novae/autoencoder/mod.ts";
+import { registerSample } from "novae/cli/sample.ts";
+import { registerTrainDiffusion } from "novae/cli/train_diffusion.ts";
+import { loadDiffusion, readLatents, writeLatents } from "novae/diffusion/mod.ts";
+import { decodeImage, readNpz, writeNpz } from "novae/io/mod.ts";
+import { float32, Rng } from "novae/tensor/mod.ts";
+
+const COUNT = 30, TOKENS = 4, CHANNELS = 4;
+
+function someLatents() {
+  const values = new Rng(1).normal(COUNT * TOKENS * CHANNELS).map((v) => 3 * v + 1);
+  return {
+    latents: float32(values, [COUNT, TOKENS, CHANNELS]),
+    labels: Int32Array.from({ length: COUNT }, (_, i) => i % 3),
+  };
+}
+
+async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir(), log = console.log;
+  console.log = () => {};
+  try {
+    await body(folder);
+  } finally {
+    console.log = log;
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+function novae(...argv: string[]): Promise<unknown> {
+  const program = new Command("novae").exitOverride().configureOutput({ writeErr: () => {} });
+  registerTrainDiffusion(program.command("train").exitOverride());
+  registerSample(program);
+  return program.parseAsync(argv, { from: "user" });
+}
+
+const trainArgs = (folder: string, out: string, images: number, ...more: string[]) => [
+  ...["train", "diffusion", "--latents", `${folder}/latents.npz`, "--space", "vae", "--size", "tiny"],
+  ...[
+    "--images",
+    String(images),
+    "--batch-size",
+    "8",
+    "--device",
+    "cpu",
+    "--out",
+    `${folder}/${out}`,
+    ...more,
+  ],
+];
+
+Deno.test("train diffusion and sample go from a file of latents to a picture", () =>
+  inFolder(async (folder) => {
+    const data = someLatents();
+    await writeLatents(`${folder}/latents.npz`, data);
+    await novae(...trainArgs(folder, "model.safetensors", 40, "--checkpoints", `${folder}/checkpoints`));
+    const model = await loadDiffusion(`${folder}/model.safetensors`, { space: "vae" });
+    assert.deepEqual([model.config.channels, model.config.grid, model.config.classes], [4, 2, 3]);
+    const moments = new ChannelMoments(CHANNELS);
+    moments.add(data.latents);
+    assert.deepEqual(model.latents, latentStats([moments]));
+
+    // The newest checkpoint is the end of the training, so going on from it gives the same weights.
+    await novae(
+      ...trainArgs(folder, "again.safetensors", 40, "--checkpoints", `${folder}/checkpoints`, "--resume"),
+    );
+    assert.deepEqual((await loadDiffusion(`${folder}/again.safetensors`)).params, model.params);
+    await assert.rejects(
+      novae(...trainArgs(folder, "x.safetensors", 48, "--checkpoints", `${folder}/checkpoints`, "--resume")),
+      { name: "CheckpointError", message: /another configuration/ },
+    );
+
+    const config = namedAutoencoder("tiny", { space: "vae", imageSize: 8, patchSize: 4 });
+    const autoencoder = `${folder}/vae.safetensors`;
+    const params = initAutoencoder(new Rng(2), config);
+    await saveAutoencoder(autoencoder, { config, params, stats: model.latents });
+    const sampleArgs = ["sample", "--model", `${folder}/model.safetensors`, "--autoencoder", autoencoder];
+    const more = ["--steps", "2", "--count", "6", "--device", "cpu", "--cfg-scale", "2"];
+    const files = ["--out", `${folder}/samples.png`, "--npz", `${folder}/samples.npz`];
+    await novae(...sampleArgs, ...more, ...files);
+    const picture = await decodeImage(`${folder}/samples.png`);
+    assert.deepEqual([picture.width, picture.height], [3 * 10 - 2, 2 * 10 - 2]);
+    const arrays = await readNpz(`${folder}/samples.npz`);
+    assert.deepEqual(arrays.get("arr_0")!.shape, [6, 8, 8, 3]);
+    assert.deepEqual([...arrays.get("arr_1")!.data], [0, 1, 2, 0, 1, 2]);
+    await assert.rejects(novae(...sampleArgs, "--label", "7"), {
+      name: "ConfigError",
+      message: /--label.*got 7/,
+    });
+  }));
+
+Deno.test("commands refuse what they cannot use in one line", () =>
+  inFolder(async (folder) => {
+    const refused = (argv: string[], name: string, message: RegExp) =>
+      assert.rejects(novae(...argv), { name, message });
+    await refused(["train", "diffusion"], "ConfigError", /either --latents or --autoencoder/);
+    await refused(trainArgs(folder, "x", 8), "DataError", /latents\.npz/);
+    await writeNpz(`${folder}/latents.npz`, {
+      latents: float32([1, 2], [1, 1, 2]) as { dtype: "float32"; shape: number[]; data: Float32Array },
+    });
+    await refused(trainArgs(folder, "x", 8), "DataError", /"latents" and "labels" are needed, got latents/);
+    const constant = { latents: float32(new Float32Array(16).fill(2), [4, 1, 4]), labels: [0, 1, 0, 1] };
+    await writeLatents(`${folder}/latents.npz`, constant);
+    await refused(trainArgs(folder, "x", 8), "DataError", /every channel must vary/);
+    await writeLatents(`${folder}/latents.npz`, someLatents());
+    await refused(trainArgs(folder, "x", 8, "--size", "huge"), "ConfigError", /size must be one of/);
+    await refused(trainArgs(folder, "x", 8, "--learning-rate", "fast"), "ConfigError", /learningRate/);
+    await refused(trainArgs(folder, "x", 8, "--resume"), "ConfigError", /--checkpoints/);
+  }));
+
+Deno.test("latents come back from both kinds of file, with the space where it is kept", () =>
+  inFolder(async (folder) => {
+    const data = someLatents();
+    for (const [name, space] of [["latents.npz", undefined], ["latents.safetensors", "svg"]] as const) {
+      await writeLatents(`${folder}/${name}`, { ...data, space });
+      assert.deepEqual(await readLatents(`${folder}/${name}`), { ...data, space });
+    }
+    await assert.rejects(readLatents(`${folder}/latents.pt`), {
+      name: "DataError",
+      message: /\.npz or \.safetensors/,
+    });
+  }));
