@@ -101,6 +101,8 @@ class Renderer {
   readonly #local = new Float64Array(6);
   /** Eye, right, up and forward, [4, 3]. */
   readonly #camera: Float64Array;
+  /** Width of a pixel at distance 1. */
+  readonly #pixel: number;
   readonly #wallDistance: number;
   #mask = 0;
 
@@ -108,6 +110,7 @@ class Renderer {
     this.#scene = scene;
     this.#factors = scene.factors;
     this.#size = size;
+    this.#pixel = 2 * FRAME_HALF / CAMERA_DISTANCE / size;
     this.#wallDistance = scene.factors.wallDistance;
     const r = scene.rotation, k = 1 / scene.factors.size;
     this.#inverseRotation = Float64Array.of(r[0], r[3], r[6], r[1], r[4], r[7], r[2], r[5], r[8])
@@ -137,7 +140,7 @@ class Renderer {
   /** Finds what the ray through a place of the picture meets; its direction has length 1 along the camera's axis. */
   #cast(column: number, row: number): void {
     const camera = this.#camera, ray = this.#ray;
-    const scale = 2 * FRAME_HALF / CAMERA_DISTANCE / this.#size, half = this.#size / 2;
+    const scale = this.#pixel, half = this.#size / 2;
     const px = (column - half) * scale, py = (half - row) * scale;
     const dx = ray[0] = camera[9] + px * camera[3] + py * camera[6];
     const dy = ray[1] = camera[10] + px * camera[4] + py * camera[7];
@@ -156,8 +159,7 @@ class Renderer {
     const along = ox * dx + cy * dy + oz * dz, d2 = dx * dx + dy * dy + dz * dz;
     const gap = ox * ox + cy * cy + oz * oz - this.#radius2;
     if (along * along < d2 * gap || (along > 0 && gap > 0)) return Infinity;
-    const m = this.#inverseRotation;
-    const local = this.#local;
+    const m = this.#inverseRotation, local = this.#local;
     local[0] = m[0] * ox + m[1] * cy + m[2] * oz;
     local[1] = m[3] * ox + m[4] * cy + m[5] * oz;
     local[2] = m[6] * ox + m[7] * cy + m[8] * oz;
@@ -225,10 +227,8 @@ class Renderer {
 
   /** Blinn's highlight: (n · h)^32 by repeated squaring. */
   #shine(nx: number, ny: number, nz: number, lx: number, ly: number, lz: number): number {
-    const dx = this.#ray[0],
-      dy = this.#ray[1],
-      dz = this.#ray[2],
-      k = -1 / Math.sqrt(dx * dx + dy * dy + dz * dz);
+    const dx = this.#ray[0], dy = this.#ray[1], dz = this.#ray[2];
+    const k = -1 / Math.sqrt(dx * dx + dy * dy + dz * dz);
     const hx = lx + k * dx, hy = ly + k * dy, hz = lz + k * dz;
     let power = Math.max(0, (nx * hx + ny * hy + nz * hz) / Math.sqrt(hx * hx + hy * hy + hz * hz));
     for (let i = 0; i < 5; i++) power *= power;
