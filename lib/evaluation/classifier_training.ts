@@ -39,6 +39,8 @@ export interface TrainClassifierOptions extends ClassifierBatchOptions {
   readonly widths?: readonly number[];
   /** Where the training runs. Default `auto`. */
   readonly device?: DeviceName;
+  /** Threads on the CPU. Default: the number of physical cores. */
+  readonly threads?: number;
   /** How often the held-out images are scored, evenly spread, the end included. Default 5. */
   readonly evaluations?: number;
   /** State to go on from; its `step` says where. Default: a new one. */
@@ -101,15 +103,15 @@ export async function trainFeatureClassifier(
 ): Promise<TrainClassifierResult> {
   const { train, test, batchSize = 64, seed = 0, device = "auto", evaluations = 5 } = options;
   const config = checkedConfig(options), steps = Math.ceil(options.images / batchSize);
-  const { weightDecay = 0.02 } = options, curve: AccuracyPoint[] = [];
+  const { weightDecay = 0.02, threads } = options, curve: AccuracyPoint[] = [];
   const step = jit(
     (state: ClassifierState, batch: ClassifierBatch) => classifierStep(state, batch, config, weightDecay),
-    { device, donate: [0], name: "classifier-step" },
+    { device, threads, donate: [0], name: "classifier-step" },
   );
   const forward: Forward = jit(
     (params: ClassifierParams, imageUnitBHWC: tf.Tensor) =>
       classifier(imageUnitBHWC, params, config).logitsBL,
-    { device, name: "classifier-forward" },
+    { device, threads, name: "classifier-forward" },
   );
   const score = async (state: OnDevice, at: number) => {
     const accuracy = await accuracyOn(test, forward, state.params, batchSize);

@@ -53,19 +53,19 @@ export async function kernelDistance(
         `got ${n} in ${groups} and ${m}`,
     );
   }
-  const own = await groupSums(samples, samples, groups, options);
-  const cross = await groupSums(samples, references, groups, options);
-  const other = await groupSums(references, references, 1, options);
-  const referenceTerm = other.sums[0] / (m * (m - 1));
+  const blocks = await blockSums(samples, groups, options);
+  const cross = await crossSums(samples, references, groups, options);
+  const [within] = await blockSums(references, 1, options);
+  const referenceTerm = within / (m * (m - 1));
   const without = (left: number) => {
-    let within = 0, between = 0, count = 0;
+    let inside = 0, between = 0, count = 0;
     for (let a = 0; a < groups; a++) {
       if (a === left) continue;
       count += Math.ceil((n - a) / groups);
-      between += cross.sums[a];
-      for (let b = 0; b < groups; b++) if (b !== left) within += own.blocks[a * groups + b];
+      between += cross[a];
+      for (let b = 0; b < groups; b++) if (b !== left) inside += blocks[a * groups + b];
     }
-    return within / (count * (count - 1)) + referenceTerm - 2 * between / (count * m);
+    return inside / (count * (count - 1)) + referenceTerm - 2 * between / (count * m);
   };
   const values = Array.from({ length: groups }, (_, g) => without(g));
   const mean = values.reduce((a, b) => a + b, 0) / groups;
@@ -79,27 +79,43 @@ export async function kernelDistance(
   };
 }
 
-/**
- * Sums of kernel values by group of the row (row index modulo the number of groups), and by groups of row and column.
- * Where both matrices are the same, the diagonal is left out.
- */
-async function groupSums(
-  a: Matrix,
-  b: Matrix,
-  groups: number,
-  options: ProductOptions,
-): Promise<{ sums: Float64Array; blocks: Float64Array }> {
-  const sums = new Float64Array(groups), blocks = new Float64Array(groups * groups), d = a.cols;
-  await visitProducts(a, b, (block, start, end) => {
+/** Sums of `k(xᵢ, xⱼ)`, i ≠ j, by the groups of `i` and `j`: an index's group is the index modulo their number. */
+async function blockSums(x: Matrix, groups: number, options: ProductOptions): Promise<Float64Array> {
+  const blocks = new Float64Array(groups * groups), scale = 1 / x.cols;
+  await visitProducts(x, x, (block, start, end) => {
     for (let i = start; i < end; i++) {
-      const row = (i - start) * b.rows, group = i % groups;
-      for (let j = 0; j < b.rows; j++) {
-        if (a === b && i === j) continue;
-        const value = (block[row + j] / d + 1) ** 3;
-        sums[group] += value;
-        blocks[group * groups + j % groups] += value;
+      const row = (i - start) * x.rows, group = i % groups;
+      for (let g = 0; g < groups; g++) {
+        let sum = 0;
+        for (let j = g; j < x.rows; j += groups) sum += cubic(block[row + j] * scale);
+        blocks[group * groups + g] += sum;
       }
+      blocks[group * groups + group] -= cubic(block[row + i] * scale);
     }
   }, options);
-  return { sums, blocks };
+  return blocks;
+}
+
+/** Sums of `k(xᵢ, yⱼ)` by the group of `i`. */
+async function crossSums(
+  x: Matrix,
+  y: Matrix,
+  groups: number,
+  options: ProductOptions,
+): Promise<Float64Array> {
+  const sums = new Float64Array(groups), scale = 1 / x.cols;
+  await visitProducts(x, y, (block, start, end) => {
+    for (let i = start; i < end; i++) {
+      const row = (i - start) * y.rows;
+      let sum = 0;
+      for (let j = 0; j < y.rows; j++) sum += cubic(block[row + j] * scale);
+      sums[i % groups] += sum;
+    }
+  }, options);
+  return sums;
+}
+
+function cubic(product: number): number {
+  const shifted = product + 1;
+  return shifted * shifted * shifted;
 }
