@@ -63,24 +63,27 @@ export function initConv(
  * @throws TypeError if the input is not of rank 4 or its channels do not fit the kernel.
  */
 export function conv2d(xBHWC: tf.Tensor, params: ConvParams, options: ConvOptions = {}): tf.Tensor4D {
+  return tf.add(convolve(xBHWC, params.weight, options), params.bias) as tf.Tensor4D;
+}
+
+function convolve(xBHWC: tf.Tensor, weight: tf.Tensor, options: ConvOptions): tf.Tensor4D {
   const { stride = 1, padding = "same" } = options;
-  const [kernel, , inChannels, outChannels] = params.weight.shape;
+  const [kernel, , inChannels, outChannels] = weight.shape;
   if (xBHWC.rank !== 4 || xBHWC.shape[3] !== inChannels) {
     throw new TypeError(
       `Cannot convolve: shape must be [any, any, any, ${inChannels}], got [${xBHWC.shape.join(", ")}]`,
     );
   }
-  if (kernel === 1 && stride === 1) {
-    // A matrix product needs no window and has the cheaper gradient.
-    const [batch, height, width] = xBHWC.shape;
-    const flat = tf.matMul(
-      tf.reshape(xBHWC, [batch * height * width, inChannels]) as tf.Tensor2D,
-      tf.reshape(params.weight, [inChannels, outChannels]) as tf.Tensor2D,
-    );
-    return tf.reshape(tf.add(flat, params.bias), [batch, height, width, outChannels]) as tf.Tensor4D;
+  if (kernel > 1 || stride > 1) {
+    return tf.conv2d(xBHWC as tf.Tensor4D, weight as tf.Tensor4D, stride, padding);
   }
-  const mapped = tf.conv2d(xBHWC as tf.Tensor4D, params.weight as tf.Tensor4D, stride, padding);
-  return tf.add(mapped, params.bias) as tf.Tensor4D;
+  // A matrix product needs no window and has the cheaper gradient.
+  const [batch, height, width] = xBHWC.shape;
+  const flat = tf.matMul(
+    tf.reshape(xBHWC, [batch * height * width, inChannels]),
+    tf.reshape(weight, [inChannels, outChannels]),
+  );
+  return tf.reshape(flat, [batch, height, width, outChannels]) as tf.Tensor4D;
 }
 
 /**
@@ -103,6 +106,57 @@ export function upsampleNearest2(xBHWC: tf.Tensor): tf.Tensor4D {
     return { value, gradFunc };
   });
   return repeat(xBHWC) as tf.Tensor4D;
+}
+
+/**
+ * {@linkcode conv2d} on channels-first maps. In a compiled graph, where convolutions are channels-first, the transposes
+ * around a chain of these cancel.
+ *
+ * @param xBCHW `[B, in, H, W]`.
+ * @returns `[B, out, H', W']`.
+ */
+export function conv2dCHW(xBCHW: tf.Tensor, params: ConvParams, options: ConvOptions = {}): tf.Tensor4D {
+  const mapped = convolve(tf.transpose(xBCHW, [0, 2, 3, 1]), params.weight, options);
+  const bias = tf.reshape(params.bias, [params.bias.size, 1, 1]);
+  return tf.add(tf.transpose(mapped, [0, 3, 1, 2]), bias) as tf.Tensor4D;
+}
+
+/**
+ * Nearest-neighbour up-sampling by two and a 3×3 convolution after it, on channels-first maps, without making the
+ * up-sampled map.
+ *
+ * An output place sees only 2×2 different inputs: each of the four places (a, b) of a 2×2 block has a 2×2 kernel of its
+ * own, whose values are sums of the 3×3 kernel's. Their four convolutions are done as one, with 4/9 of the products.
+ *
+ * @param xBCHW `[B, in, H, W]`.
+ * @param params a 3×3 convolution.
+ * @returns `[B, out, 2H, 2W]`, equal to `conv2dCHW` of the up-sampled map up to rounding.
+ */
+export function upsampleConv2dCHW(xBCHW: tf.Tensor, params: ConvParams): tf.Tensor4D {
+  const [batch, , height, width] = xBCHW.shape, outChannels = params.bias.size;
+  const xBHWC = tf.pad(tf.transpose(xBCHW, [0, 2, 3, 1]), [[0, 0], [1, 1], [1, 1], [0, 0]]);
+  const all = convolve(xBHWC, phaseKernels(params.weight), { padding: "valid" });
+  const phases = tf.split(tf.transpose(all, [0, 3, 1, 2]), 4, 1);
+  const place = (row: number, column: number) =>
+    tf.slice(phases[2 * row + column], [0, 0, row, column], [batch, outChannels, height, width]);
+  const rows = [0, 1].map((row) => tf.stack([place(row, 0), place(row, 1)], 4));
+  const joined = tf.reshape(tf.stack(rows, 3), [batch, outChannels, 2 * height, 2 * width]);
+  return tf.add(joined, tf.reshape(params.bias, [outChannels, 1, 1])) as tf.Tensor4D;
+}
+
+/**
+ * `[3, 3, in, out] → [2, 2, in, 4·out]`: along each axis the first place of a block sees the kernel's rows (0, 1 + 2),
+ * the second (0 + 1, 2).
+ */
+function phaseKernels(weight: tf.Tensor): tf.Tensor {
+  const fold = (kernel: tf.Tensor, axis: number): tf.Tensor[] => {
+    const [first, middle, last] = tf.split(kernel, 3, axis);
+    return [
+      tf.concat([first, tf.add(middle, last)], axis),
+      tf.concat([tf.add(first, middle), last], axis),
+    ];
+  };
+  return tf.concat(fold(weight, 0).flatMap((half) => fold(half, 1)), 3);
 }
 
 /**

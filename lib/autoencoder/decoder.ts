@@ -1,0 +1,168 @@
+/**
+ * The convolutional decoder, the same for all latent spaces up to its first convolution.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import type { HostTensor, Rng } from "novae/tensor/mod.ts";
+import {
+  conv2dCHW,
+  type ConvParams,
+  depthToSpace,
+  initConv,
+  initNorm,
+  type NormParams,
+  upsampleConv2dCHW,
+} from "novae/nn/mod.ts";
+import {
+  initResnetBlock,
+  initSpatialAttention,
+  normSilu,
+  resnetBlock,
+  type ResnetBlockParams,
+  spatialAttention,
+  type SpatialAttentionParams,
+} from "./resnet_block.ts";
+
+/** Form of the decoder; the encoder of the `vae` mirrors it. */
+export interface DecoderConfig {
+  /** Channels of each level, from the latent grid to the image; each further level doubles the resolution. */
+  readonly channels: readonly number[];
+  /** Residual blocks a level. */
+  readonly blocks: number;
+  /** Whether the middle has attention between its two residual blocks. */
+  readonly midAttention: boolean;
+  /** Number of levels, counted from the latent grid, with attention after each residual block. */
+  readonly attentionLevels: number;
+  /** Rows and columns of pixels that one place of the last level stands for; 1 in the published decoder. */
+  readonly outPatch: number;
+}
+
+/** Parameters of one level of the decoder. */
+export interface DecoderLevelParams<T = tf.Tensor> {
+  blocks: ResnetBlockParams<T>[];
+  attentions: SpatialAttentionParams<T>[];
+  /** Convolution after the up-sampling to the next level; absent at the last. */
+  upsample?: ConvParams<T>;
+}
+
+/** Parameters of the decoder. */
+export interface DecoderParams<T = tf.Tensor> {
+  convIn: ConvParams<T>;
+  mid: MidParams<T>;
+  levels: DecoderLevelParams<T>[];
+  normOut: NormParams<T>;
+  convOut: ConvParams<T>;
+}
+
+/** Parameters of the middle: residual block, attention, residual block. */
+export interface MidParams<T = tf.Tensor> {
+  block1: ResnetBlockParams<T>;
+  attention?: SpatialAttentionParams<T>;
+  block2: ResnetBlockParams<T>;
+}
+
+/** Orders of the axes between channels last and channels first. */
+export const TO_CHW = [0, 3, 1, 2], TO_HWC = [0, 2, 3, 1];
+
+/** How many pixels a side one latent token stands for: `2^(levels − 1) · outPatch`. */
+export function decoderScale(config: DecoderConfig): number {
+  return 2 ** (config.channels.length - 1) * config.outPatch;
+}
+
+/**
+ * A new decoder.
+ *
+ * @param latentChannels Z.
+ */
+export function initDecoder(
+  rng: Rng,
+  config: DecoderConfig,
+  latentChannels: number,
+): DecoderParams<HostTensor> {
+  const { channels } = config;
+  const last = channels[channels.length - 1];
+  return {
+    convIn: initConv(rng.split("convIn"), 3, latentChannels, channels[0]),
+    mid: initMid(rng.split("mid"), config, channels[0]),
+    levels: channels.map((width, level) => {
+      const own = rng.split("level", level), before = channels[Math.max(level - 1, 0)];
+      const params: DecoderLevelParams<HostTensor> = {
+        blocks: Array.from(
+          { length: config.blocks },
+          (_, i) => initResnetBlock(own.split("block", i), i === 0 ? before : width, width),
+        ),
+        attentions: initLevelAttentions(own, config, level),
+      };
+      if (level < channels.length - 1) params.upsample = initConv(own.split("upsample"), 3, width, width);
+      return params;
+    }),
+    normOut: initNorm(last),
+    convOut: initConv(rng.split("convOut"), 3, last, 3 * config.outPatch ** 2),
+  };
+}
+
+/** A new middle of the encoder or decoder. */
+export function initMid(rng: Rng, config: DecoderConfig, channels: number): MidParams<HostTensor> {
+  const params: MidParams<HostTensor> = {
+    block1: initResnetBlock(rng.split("block1"), channels, channels),
+    block2: initResnetBlock(rng.split("block2"), channels, channels),
+  };
+  if (config.midAttention) params.attention = initSpatialAttention(rng.split("attention"), channels);
+  return params;
+}
+
+/** New attentions of one level, counted from the latent grid: one a residual block, or none. */
+export function initLevelAttentions(
+  rng: Rng,
+  config: DecoderConfig,
+  level: number,
+): SpatialAttentionParams<HostTensor>[] {
+  const count = level < config.attentionLevels ? config.blocks : 0;
+  return Array.from(
+    { length: count },
+    (_, i) => initSpatialAttention(rng.split("attention", i), config.channels[level]),
+  );
+}
+
+/** Applies the middle. */
+export function applyMid(xBCHW: tf.Tensor, params: MidParams): tf.Tensor {
+  const first = resnetBlock(xBCHW, params.block1);
+  const mixed = params.attention ? spatialAttention(first, params.attention) : first;
+  return resnetBlock(mixed, params.block2);
+}
+
+/** Applies the residual blocks of a level, each followed by its attention if there is one. */
+export function applyBlocks(
+  xBCHW: tf.Tensor,
+  level: { blocks: ResnetBlockParams[]; attentions: SpatialAttentionParams[] },
+): tf.Tensor {
+  return level.blocks.reduce((x, block, i) => {
+    const y = resnetBlock(x, block);
+    return level.attentions[i] ? spatialAttention(y, level.attentions[i]) : y;
+  }, xBCHW);
+}
+
+/**
+ * Decodes a latent grid: convolution, middle (residual, attention, residual), levels of residual blocks with
+ * nearest-neighbour up-sampling and a convolution between them, normalisation, SiLU, convolution.
+ *
+ * *Source*: `Decoder` in `ldm/modules/diffusionmodules/model.py` of CompVis/latent-diffusion, as SVG uses it: latents
+ * not normalised, no convolution after the quantiser, no tanh. *Differs*: with `outPatch` above 1 the last
+ * convolution gives blocks of pixels, which spares the level of the full resolution.
+ *
+ * @param zBIJZ latents `[B, I, J, Z]`.
+ * @returns `imageSigned` `[B, H, W, 3]`, about [−1, 1], not clipped.
+ */
+export function decodeLatents(zBIJZ: tf.Tensor, params: DecoderParams): tf.Tensor4D {
+  let x: tf.Tensor = tf.transpose(zBIJZ, TO_CHW);
+  x = applyMid(conv2dCHW(x, params.convIn), params.mid);
+  for (const level of params.levels) {
+    x = applyBlocks(x, level);
+    if (level.upsample) x = upsampleConv2dCHW(x, level.upsample);
+  }
+  x = conv2dCHW(normSilu(x, params.normOut), params.convOut);
+  const pixels = tf.transpose(x, TO_HWC) as tf.Tensor4D;
+  const block = Math.sqrt(params.convOut.bias.shape[0] / 3);
+  return block === 1 ? pixels : depthToSpace(pixels, block);
+}

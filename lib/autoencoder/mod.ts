@@ -1,0 +1,21 @@
+/**
+ * Latent spaces: the interface all of them share, the two kinds, their losses, statistics, training and files.
+ *
+ * @module
+ */
+export * from "./autoencoder.ts";
+export * from "./compiled.ts";
+export * from "./config.ts";
+export * from "./decoder.ts";
+export * from "./latent_stats.ts";
+export * from "./losses.ts";
+export * from "./measure.ts";
+export * from "./model.ts";
+export * from "./resnet_block.ts";
+export * from "./speed.ts";
+export * from "./svg/mod.ts";
+export * from "./train.ts";
+export * from "./train_step.ts";
+export * from "./training_data.ts";
+export * from "./vae/mod.ts";
+export * from "./weights.ts";

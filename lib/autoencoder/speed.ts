@@ -1,0 +1,67 @@
+/**
+ * How fast a training is on this machine, to turn a time into a number of images.
+ *
+ * @module
+ */
+import { float32, Rng, scalar } from "novae/tensor/mod.ts";
+import { type DeviceName, disposeTree, jit } from "novae/engine/mod.ts";
+import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import { resolveSchedule } from "./train.ts";
+import type { AutoencoderSchedule } from "./train.ts";
+import { type AutoencoderBatch, autoencoderStep, initAutoencoderState } from "./train_step.ts";
+import type { HostTensor } from "novae/tensor/mod.ts";
+
+/** What the speed depends on. */
+export interface SpeedOptions {
+  /** Settings of the autoencoder. */
+  readonly config: AutoencoderConfig;
+  /** Its batch size and losses count. */
+  readonly schedule: AutoencoderSchedule;
+  /** Where it trains; default `auto`. */
+  readonly device?: DeviceName;
+  /** How long to measure, after compiling. Default 5. */
+  readonly seconds?: number;
+}
+
+/**
+ * Training images a second, measured with updates of random images that are thrown away.
+ *
+ * The median over the updates, so that a short disturbance does not count; compilation is not included.
+ */
+export async function measureTrainingSpeed(options: SpeedOptions): Promise<number> {
+  const { config, device = "auto", seconds = 5 } = options;
+  const schedule = resolveSchedule(options.schedule), { batchSize } = schedule;
+  const step = jit(autoencoderStep({ ...schedule, config }), { device, donate: [0], name: "speed" });
+  try {
+    const batch = randomBatch(config, batchSize);
+    let [state, metrics] = await step(initAutoencoderState(new Rng(0), config), batch);
+    const times: number[] = [], end = performance.now() + 1000 * seconds;
+    do {
+      const start = performance.now();
+      disposeTree(metrics);
+      [state, metrics] = await step(state, batch);
+      await metrics.loss.read(); // a GPU is waited for
+      times.push(performance.now() - start);
+    } while (performance.now() < end || times.length < 3);
+    disposeTree([state, metrics]);
+    return 1000 * batchSize / times.sort((a, b) => a - b)[times.length >> 1];
+  } finally {
+    await step.dispose();
+  }
+}
+
+function randomBatch(config: AutoencoderConfig, batchSize: number): AutoencoderBatch<HostTensor> {
+  const { imageSize, featureChannels } = config, tokens = latentGrid(config) ** 2, rng = new Rng(0);
+  const normal = (channels: number) =>
+    float32(rng.normal(batchSize * tokens * channels), [batchSize, tokens, channels]);
+  const pixels = rng.uniform(batchSize * imageSize ** 2 * 3);
+  const batch: AutoencoderBatch<HostTensor> = {
+    imageUnitBHWC: float32(pixels, [batchSize, imageSize, imageSize, 3]),
+    learningRate: scalar(1e-4),
+    emaDecay: scalar(0.99),
+  };
+  if (config.vae) batch.noiseBNZ = normal(latentChannels(config));
+  else batch.featuresBND = normal(featureChannels);
+  if (config.residual) batch.maskB = float32(new Float32Array(batchSize), [batchSize]);
+  return batch;
+}

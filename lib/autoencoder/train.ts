@@ -1,0 +1,256 @@
+/**
+ * Training of an autoencoder from images to measured weights.
+ *
+ * @module
+ */
+import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { type DeviceName, disposeTree, jit, read } from "novae/engine/mod.ts";
+import type { Dataset } from "novae/data/mod.ts";
+import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
+import { CompiledAutoencoder, type FrozenEncoder } from "./compiled.ts";
+import type { AutoencoderConfig } from "./config.ts";
+import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
+import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
+import { type AutoencoderParams, roundToHalf } from "./model.ts";
+import { batchSource, TrainingImages } from "./training_data.ts";
+import { type AutoencoderState, autoencoderStep, initAutoencoderState } from "./train_step.ts";
+
+/** How an autoencoder is trained. Everything here is plain data and part of what a checkpoint belongs to. */
+export interface AutoencoderSchedule {
+  /** Training images in all; rounded up to whole batches. */
+  readonly images: number;
+  /** Images an update. Default 32. */
+  readonly batchSize?: number;
+  /** Step size after the warm-up. Default 1e-3. */
+  readonly learningRate?: number;
+  /** Step size at the end, as a share of `learningRate`. Default 0.02. */
+  readonly finalRate?: number;
+  /** Updates of linear warm-up. Default 50. */
+  readonly warmupSteps?: number;
+  /** Half-life of the weights' moving average as a share of `images`. Default 0.01. */
+  readonly emaHalflife?: number;
+  /** Largest norm of the gradient. Default 1. */
+  readonly maxGradientNorm?: number;
+  /** Weights of the loss's parts. */
+  readonly reconstruction?: Partial<ReconstructionWeights>;
+  /** Whether mirrored images are trained on too. Default false. */
+  readonly flip?: boolean;
+  /** Seed of the initial weights, the order of the images and all noise. Default 0. */
+  readonly seed?: number;
+}
+
+/** A schedule with every default filled in. */
+export type ResolvedSchedule = Required<Omit<AutoencoderSchedule, "reconstruction">> & {
+  readonly reconstruction: ReconstructionWeights;
+};
+
+/** A point of the curve of a training. */
+export interface AutoencoderEvaluation {
+  readonly step: number;
+  readonly imagesSeen: number;
+  /** Mean PSNR in decibels of held-out images under the averaged weights. */
+  readonly psnr: number;
+  /** Number of held-out images. */
+  readonly count: number;
+}
+
+/** What an autoencoder is trained on, and whom the training tells. */
+export interface TrainAutoencoderOptions {
+  readonly config: AutoencoderConfig;
+  readonly schedule: AutoencoderSchedule;
+  readonly train: Dataset;
+  /** Images that are never trained on, for the curve. */
+  readonly heldOut: Dataset;
+  /** The frozen encoder; needed by all spaces but `vae`. */
+  readonly encoder?: FrozenEncoder;
+  /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
+  readonly perceptual?: PerceptualLoss;
+  readonly device?: DeviceName;
+  /** State to go on from, of a training with the same settings. */
+  readonly resume?: AutoencoderState<HostTensor>;
+  /** Updates between log entries. Default 20. */
+  readonly logEverySteps?: number;
+  /** Updates between checkpoints, beside the last one. */
+  readonly checkpointEverySteps?: number;
+  /** Number of points of the curve, the last update among them. Default 8. */
+  readonly evaluations?: number;
+  /** Held-out images that an evaluation reconstructs. Default 256. */
+  readonly evaluationImages?: number;
+  /** Features are kept in memory if they take at most this. Default 1 GiB. */
+  readonly cacheBytes?: number;
+  readonly signal?: AbortSignal;
+  onFeatures?(done: number, total: number): void;
+  onLog?(entry: TrainLogEntry): void | Promise<void>;
+  onEvaluation?(evaluation: AutoencoderEvaluation): void | Promise<void>;
+  onCheckpoint?(state: AutoencoderState<HostTensor>, step: number): void | Promise<void>;
+}
+
+/** What a training leaves. */
+export interface TrainedAutoencoder extends AutoencoderStats {
+  /** Averaged weights, rounded to 16-bit floats as a file holds them. */
+  readonly params: AutoencoderParams<HostTensor>;
+  readonly curve: readonly AutoencoderEvaluation[];
+  /** Updates done. */
+  readonly step: number;
+  /** Whether `signal` ended it early. */
+  readonly stopped: boolean;
+}
+
+/** Images that a measurement encodes at once. */
+const MEASURE_CHUNK = 256;
+/** Training images that an evaluation, or a training that was stopped, is measured on; at the end it is all of them. */
+const QUICK_MEASURE_IMAGES = 512;
+
+/** Fills in the defaults of a schedule. */
+export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule {
+  return {
+    batchSize: 32,
+    learningRate: 1e-3,
+    finalRate: 0.02,
+    warmupSteps: 50,
+    emaHalflife: 0.01,
+    maxGradientNorm: 1,
+    flip: false,
+    seed: 0,
+    ...schedule,
+    reconstruction: { ...DEFAULT_RECONSTRUCTION_WEIGHTS, ...schedule.reconstruction },
+  };
+}
+
+/** Updates of a schedule. */
+export function scheduleSteps(schedule: ResolvedSchedule): number {
+  return Math.ceil(schedule.images / schedule.batchSize);
+}
+
+/**
+ * Trains an autoencoder and measures the statistics stored with it.
+ *
+ * The frozen encoder is only asked for features. The result is a pure function of the options on one device: a
+ * training that goes on from a checkpoint ends with the same weights.
+ *
+ * @throws ConfigError if images or encoder do not fit the settings; DivergenceError if the loss is not finite.
+ */
+export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
+  const { config, encoder, device = "auto" } = options;
+  expectImages(config, options.train, options.heldOut);
+  const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
+  const initial = options.resume ?? initAutoencoderState(new Rng(schedule.seed).split("init"), config);
+  const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device });
+  const step = jit(autoencoderStep({ ...schedule, config, perceptual: options.perceptual }), {
+    device,
+    donate: [0],
+    name: `train-${config.space}`,
+  });
+  try {
+    const images = await trainingImages(options, schedule);
+    const held = await heldOutBatch(options);
+    const curve: AutoencoderEvaluation[] = [];
+    const evaluate = async (ema: AutoencoderParams<HostTensor>, done: number) => {
+      const count = Math.min(QUICK_MEASURE_IMAGES, images.size);
+      const psnr = await heldOutPsnr(autoencoder, ema, held, measureBatches(images, count));
+      const entry = { step: done, imagesSeen: done * schedule.batchSize, psnr, count: held.images.shape[0] };
+      curve.push(entry);
+      await options.onEvaluation?.(entry);
+    };
+    const result = await trainLoop({
+      state: initial as unknown as Parameters<typeof step>[0],
+      startStep: initial.step.data[0],
+      steps,
+      batchSize: schedule.batchSize,
+      batch: batchSource(images, { config, ...schedule, ...schedules(schedule, steps) }),
+      step,
+      logEverySteps: options.logEverySteps,
+      onLog: options.onLog,
+      checkpointEverySteps: options.checkpointEverySteps,
+      onCheckpoint: async (state, done) => {
+        if (options.onCheckpoint) await options.onCheckpoint(await read(state), done);
+      },
+      evaluateAtSteps: evaluationSteps(steps, options.evaluations ?? 8),
+      onEvaluate: async (state, done) => await evaluate(await read(state.ema), done),
+      signal: options.signal,
+    });
+    const params = roundToHalf<AutoencoderParams<HostTensor>>(await read(result.state.ema));
+    disposeTree(result.state);
+    await autoencoder.update(params);
+    const { step: done, stopped } = result;
+    const measured = await measureAutoencoder(
+      autoencoder,
+      measureBatches(images, stopped ? Math.min(QUICK_MEASURE_IMAGES, images.size) : images.size),
+    );
+    return { params, ...measured, curve, step: done, stopped };
+  } finally {
+    await step.dispose();
+    await autoencoder.dispose();
+  }
+}
+
+function expectImages(config: AutoencoderConfig, ...datasets: Dataset[]): void {
+  for (const { name, imageSize, size } of datasets) {
+    if (imageSize !== config.imageSize) {
+      throw new ConfigError(
+        `Cannot train on ${name}: images of ${config.imageSize} pixels are needed, got ${imageSize}`,
+      );
+    }
+    if (size === 0) throw new ConfigError(`Cannot train on ${name}: at least one image is needed, got none`);
+  }
+}
+
+async function trainingImages(
+  options: TrainAutoencoderOptions,
+  { flip }: ResolvedSchedule,
+): Promise<TrainingImages> {
+  const { config, encoder, cacheBytes = 2 ** 30, onFeatures } = options;
+  return await TrainingImages.prepare(options.train, config, {
+    encoder: config.vae ? undefined : encoder,
+    flip,
+    cacheBytes,
+    onProgress: onFeatures && ((done, total) => onFeatures(done, total)),
+  });
+}
+
+async function heldOutBatch(options: TrainAutoencoderOptions): Promise<MeasuredBatch> {
+  const { config, heldOut, encoder, evaluationImages = 256 } = options;
+  const count = Math.min(evaluationImages, heldOut.size);
+  const images = heldOut.images(Int32Array.from({ length: count }, (_, i) => i));
+  return config.vae ? { images } : { images, features: (await encoder!.features(images)).patchesBND };
+}
+
+function schedules(schedule: ResolvedSchedule, steps: number) {
+  const { learningRate, finalRate, warmupSteps, batchSize, images, emaHalflife } = schedule;
+  return {
+    learningRate: cosineSchedule({
+      base: learningRate,
+      final: learningRate * finalRate,
+      steps,
+      warmupSteps: Math.min(warmupSteps, Math.floor(steps / 4)),
+    }),
+    emaDecay: (step: number) => emaDecay(batchSize, emaHalflife * images, step * batchSize),
+  };
+}
+
+function evaluationSteps(steps: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => Math.max(Math.round(steps * (i + 1) / count), 1));
+}
+
+/** The first images of a training set in batches, with their features if these are kept. */
+async function* measureBatches(images: TrainingImages, count: number): AsyncGenerator<MeasuredBatch> {
+  for (let start = 0; start < count; start += MEASURE_CHUNK) {
+    const indices = Int32Array.from({ length: Math.min(MEASURE_CHUNK, count - start) }, (_, i) => start + i);
+    yield { images: images.images(indices), features: await images.features(indices) };
+  }
+}
+
+/** PSNR of held-out images; the alignment is measured with the same weights before. */
+async function heldOutPsnr(
+  autoencoder: CompiledAutoencoder,
+  params: AutoencoderParams<HostTensor>,
+  held: MeasuredBatch,
+  batches: AsyncIterable<MeasuredBatch>,
+): Promise<number> {
+  await autoencoder.update(params);
+  if (autoencoder.name === "svg") {
+    await autoencoder.update(params, await measureAutoencoder(autoencoder, batches));
+  }
+  const parts = await autoencoder.encodeParts(held.images, held.features);
+  return meanPsnr(held.images, await autoencoder.decode(autoencoder.join(parts)));
+}

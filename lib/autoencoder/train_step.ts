@@ -1,0 +1,146 @@
+/**
+ * One update of an autoencoder as a pure function of state and batch.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { type HostTensor, isHostTensor, mapTree, type Rng, scalar } from "novae/tensor/mod.ts";
+import { imageDinoFromUnit } from "novae/dino/mod.ts";
+import { type AdamState, adamW, clipByGlobalNorm, emaUpdate, initAdam, valueAndGrads } from "novae/nn/mod.ts";
+import type { AutoencoderConfig } from "./config.ts";
+import { klScale, type PerceptualLoss, reconstructionLoss, type ReconstructionWeights } from "./losses.ts";
+import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, initAutoencoder } from "./model.ts";
+import { alignToBatch, encodeResidual, maskResidual } from "./svg/mod.ts";
+import { encodePosterior, klDivergence, samplePosterior } from "./vae/mod.ts";
+
+/** What a training carries from update to update. */
+export interface AutoencoderState<T = tf.Tensor> {
+  /** Updates done, a scalar. */
+  step: T;
+  params: AutoencoderParams<T>;
+  /** Moving average of the parameters, which is what is used in the end. */
+  ema: AutoencoderParams<T>;
+  adam: AdamState<AutoencoderParams<T>>;
+}
+
+/** What an update is fed with, randomness included. */
+export interface AutoencoderBatch<T = tf.Tensor> {
+  /** `[B, H, W, 3]` in [0, 1]. */
+  imageUnitBHWC: T;
+  /** Frozen features `[B, N, D]`; absent for `vae`. */
+  featuresBND?: T;
+  /** 1 for images whose residual is masked, `[B]`; for `svg` and `svg-noalign`. */
+  maskB?: T;
+  /** Standard normal noise `[B, N, Z]`; for `vae`. */
+  noiseBNZ?: T;
+  /** Step size of this update, a scalar. */
+  learningRate: T;
+  /** Decay of the moving average in this update, a scalar. */
+  emaDecay: T;
+}
+
+/** Scalars of an update. */
+export interface AutoencoderMetrics<T = tf.Tensor> {
+  [name: string]: T;
+  loss: T;
+  /** The loss without the KL divergence. */
+  reconstruction: T;
+  /** Norm of all gradients before clipping. */
+  gradientNorm: T;
+}
+
+/** What a training step is made of, beside the state and the batch. */
+export interface AutoencoderStepOptions {
+  readonly config: AutoencoderConfig;
+  readonly reconstruction: ReconstructionWeights;
+  readonly perceptual?: PerceptualLoss;
+  /** Largest norm of the gradients of all parameters together. */
+  readonly maxGradientNorm: number;
+}
+
+/** One update of a training. */
+export type AutoencoderStep = (
+  state: AutoencoderState,
+  batch: AutoencoderBatch,
+) => [AutoencoderState, AutoencoderMetrics];
+
+/** Adam's decay of the squared gradient; shorter than usual, since a training here has only thousands of updates. */
+const BETA2 = 0.99;
+
+/** The state before the first update. */
+export function initAutoencoderState(rng: Rng, config: AutoencoderConfig): AutoencoderState<HostTensor> {
+  const params = initAutoencoder(rng, config);
+  const ema = mapTree<typeof params>(params, isHostTensor, (leaf) => {
+    const { dtype, shape, data } = leaf as HostTensor;
+    return { dtype, shape, data: data.slice() };
+  });
+  return { step: scalar(0), params, ema, adam: initAdam(params) };
+}
+
+/**
+ * The training step: reconstruct, differentiate, clip, Adam, moving average.
+ *
+ * *Source*: SVG trains decoder, residual encoder and mask token together with Adam. *Differs*: no adversarial loss;
+ * gradients are clipped, the step size follows a schedule and the average of the weights is kept.
+ */
+export function autoencoderStep(options: AutoencoderStepOptions): AutoencoderStep {
+  return (state, batch) => {
+    const { loss, aux, grads } = valueAndGrads(
+      (params: AutoencoderParams) => autoencoderLoss(params, batch, options),
+      state.params,
+    );
+    const { grads: clipped, norm } = clipByGlobalNorm(grads, options.maxGradientNorm);
+    const step = tf.add(state.step, 1) as tf.Scalar;
+    const learningRate = batch.learningRate as tf.Scalar;
+    const { params, state: adam } = adamW(state.params, clipped, state.adam, step, {
+      learningRate,
+      beta2: BETA2,
+    });
+    const ema = emaUpdate(state.ema, params, batch.emaDecay as tf.Scalar);
+    return [{ step, params, ema, adam }, { loss, ...aux, gradientNorm: norm }];
+  };
+}
+
+/** The loss of a batch and its parts. */
+export function autoencoderLoss(
+  params: AutoencoderParams,
+  batch: AutoencoderBatch,
+  options: AutoencoderStepOptions,
+): { loss: tf.Scalar; aux: { reconstruction: tf.Scalar; kl?: tf.Scalar } } {
+  const { config } = options;
+  const imageSigned = imageSignedFromUnit(batch.imageUnitBHWC);
+  const compare = (zBNZ: tf.Tensor) =>
+    reconstructionLoss(
+      imageSigned,
+      decodeTokens(zBNZ, params.decoder),
+      options.reconstruction,
+      options.perceptual,
+    );
+  if (config.vae) {
+    const posterior = encodePosterior(imageSigned, params.encoder!);
+    const reconstruction = compare(samplePosterior(posterior, batch.noiseBNZ!));
+    const kl = klDivergence(posterior);
+    const weighted = tf.mul(kl, config.vae.klWeight * klScale(config.imageSize));
+    return { loss: tf.add(reconstruction, weighted) as tf.Scalar, aux: { reconstruction, kl } };
+  }
+  const reconstruction = compare(trainingLatents(params, batch, config));
+  return { loss: reconstruction, aux: { reconstruction } };
+}
+
+/** Latents of a batch as the decoder sees them in training: residual masked, and aligned with batch statistics. */
+function trainingLatents(
+  params: AutoencoderParams,
+  batch: AutoencoderBatch,
+  config: AutoencoderConfig,
+): tf.Tensor {
+  const featuresBND = batch.featuresBND!;
+  if (!config.residual) return featuresBND;
+  const encoded = encodeResidual(
+    imageDinoFromUnit(batch.imageUnitBHWC),
+    params.residual!,
+    config.residual,
+  );
+  const masked = maskResidual(encoded, params.residual!.maskToken, batch.maskB!);
+  const residual = config.space === "svg" ? alignToBatch(masked, featuresBND) : masked;
+  return tf.concat([featuresBND, residual], 2);
+}

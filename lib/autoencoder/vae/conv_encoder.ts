@@ -1,0 +1,135 @@
+/**
+ * The convolutional encoder of the `vae`, which mirrors the decoder.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import type { HostTensor, Rng } from "novae/tensor/mod.ts";
+import {
+  conv2dCHW,
+  type ConvParams,
+  initConv,
+  initNorm,
+  type NormParams,
+  spaceToDepth,
+} from "novae/nn/mod.ts";
+import {
+  applyBlocks,
+  applyMid,
+  type DecoderConfig,
+  initLevelAttentions,
+  initMid,
+  type MidParams,
+  TO_CHW,
+  TO_HWC,
+} from "../decoder.ts";
+import {
+  initResnetBlock,
+  normSilu,
+  type ResnetBlockParams,
+  type SpatialAttentionParams,
+} from "../resnet_block.ts";
+
+/** Parameters of one level of the encoder. */
+export interface EncoderLevelParams<T = tf.Tensor> {
+  blocks: ResnetBlockParams<T>[];
+  attentions: SpatialAttentionParams<T>[];
+  /** Convolution of stride 2 to the next level; absent at the last. */
+  downsample?: ConvParams<T>;
+}
+
+/** Parameters of the encoder; its levels run from the image to the latent grid. */
+export interface ConvEncoderParams<T = tf.Tensor> {
+  convIn: ConvParams<T>;
+  levels: EncoderLevelParams<T>[];
+  mid: MidParams<T>;
+  normOut: NormParams<T>;
+  convOut: ConvParams<T>;
+}
+
+/** A normal distribution for each latent value: mean and logarithm of the variance, `[B, N, Z]` each. */
+export interface Posterior {
+  readonly meanBNZ: tf.Tensor;
+  readonly logVarianceBNZ: tf.Tensor;
+}
+
+/**
+ * A new encoder with the levels of a decoder in the opposite order.
+ *
+ * @param latentChannels Z; the encoder gives 2·Z channels.
+ */
+export function initConvEncoder(
+  rng: Rng,
+  config: DecoderConfig,
+  latentChannels: number,
+): ConvEncoderParams<HostTensor> {
+  const channels = [...config.channels].reverse();
+  const last = channels[channels.length - 1];
+  return {
+    convIn: initConv(rng.split("convIn"), 3, 3 * config.outPatch ** 2, channels[0]),
+    levels: channels.map((width, i) => {
+      const own = rng.split("level", i), before = channels[Math.max(i - 1, 0)];
+      const params: EncoderLevelParams<HostTensor> = {
+        blocks: Array.from(
+          { length: config.blocks },
+          (_, k) => initResnetBlock(own.split("block", k), k === 0 ? before : width, width),
+        ),
+        attentions: initLevelAttentions(own, config, channels.length - 1 - i),
+      };
+      if (i < channels.length - 1) params.downsample = initConv(own.split("downsample"), 3, width, width);
+      return params;
+    }),
+    mid: initMid(rng.split("mid"), config, last),
+    normOut: initNorm(last),
+    convOut: initConv(rng.split("convOut"), 3, last, 2 * latentChannels),
+  };
+}
+
+/**
+ * Encodes images to a normal distribution over latents.
+ *
+ * *Source*: `Encoder` and `DiagonalGaussianDistribution` of CompVis/latent-diffusion; the log-variance is clipped to
+ * [−30, 20]. *Differs*: no 1×1 convolutions between encoder, latents and decoder; a level has as many residual
+ * blocks as the decoder's, not one fewer; blocks of `outPatch` pixels enter as channels.
+ *
+ * @param imageSignedBHWC images in [−1, 1].
+ */
+export function encodePosterior(imageSignedBHWC: tf.Tensor, params: ConvEncoderParams): Posterior {
+  const block = Math.sqrt(params.convIn.weight.shape[2]! / 3);
+  const pixels = block === 1 ? imageSignedBHWC : spaceToDepth(imageSignedBHWC, block);
+  let x: tf.Tensor = conv2dCHW(tf.transpose(pixels, TO_CHW), params.convIn);
+  for (const level of params.levels) {
+    x = applyBlocks(x, level);
+    if (level.downsample) x = conv2dCHW(x, level.downsample, { stride: 2 });
+  }
+  x = conv2dCHW(normSilu(applyMid(x, params.mid), params.normOut), params.convOut);
+  const moments = tf.transpose(x, TO_HWC);
+  const [batch, rows, columns, twiceZ] = moments.shape;
+  const [mean, logVariance] = tf.split(tf.reshape(moments, [batch, rows * columns, twiceZ]), 2, -1);
+  return { meanBNZ: mean, logVarianceBNZ: tf.clipByValue(logVariance, -30, 20) };
+}
+
+/**
+ * Draws latents: `z = mean + exp(logVariance / 2)·noise`.
+ *
+ * @param noiseBNZ standard normal noise.
+ */
+export function samplePosterior(posterior: Posterior, noiseBNZ: tf.Tensor): tf.Tensor {
+  return tf.add(
+    posterior.meanBNZ,
+    tf.mul(tf.exp(tf.mul(posterior.logVarianceBNZ, 0.5)), noiseBNZ),
+  );
+}
+
+/**
+ * Kullback-Leibler divergence from the standard normal distribution, summed over an image's latents and averaged over
+ * the batch: `½·Σ(mean² + variance − 1 − logVariance)`.
+ */
+export function klDivergence(posterior: Posterior): tf.Scalar {
+  const { meanBNZ, logVarianceBNZ } = posterior;
+  const terms = tf.sub(
+    tf.add(tf.square(meanBNZ), tf.exp(logVarianceBNZ)),
+    tf.add(logVarianceBNZ, 1),
+  );
+  return tf.mul(tf.sum(terms), 0.5 / meanBNZ.shape[0]) as tf.Scalar;
+}

@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { CheckpointStore } from "novae/experiment/mod.ts";
+import {
+  type AutoencoderState,
+  batchSource,
+  EpochOrder,
+  initAutoencoderState,
+  meanPsnr,
+  resolveSchedule,
+  SPACE_NAMES,
+  trainAutoencoder,
+  TrainingImages,
+} from "novae/autoencoder/mod.ts";
+import {
+  CheckpointError,
+  ConfigError,
+  DivergenceError,
+  float32,
+  type HostTensor,
+  Rng,
+} from "novae/tensor/mod.ts";
+import { assertSameBits, DiscImages, tinyConfig, tinyEncoder, upTo } from "./autoencoder_fixture.ts";
+
+const FEW = { images: 48, batchSize: 8, warmupSteps: 1, seed: 3 };
+
+for (const space of SPACE_NAMES) {
+  Deno.test(`${space} learns to reconstruct a few images, and leaves the frozen encoder as it was`, async () => {
+    const encoder = space === "vae" ? undefined : tinyEncoder();
+    const before = encoder && structuredClone(encoder.params);
+    // The encoder of the vae has to be learned too.
+    const images = new DiscImages(8), steps = space === "vae" ? 100 : 60;
+    const trained = await trainAutoencoder({
+      config: tinyConfig(space),
+      schedule: { images: 8 * steps, batchSize: 8, learningRate: 1e-2, warmupSteps: 5, seed: 1 },
+      train: images,
+      heldOut: images,
+      encoder,
+      device: "cpu",
+      evaluations: 1,
+    });
+    const [{ psnr, ...point }] = trained.curve, baseline = psnrOfMeanImage(images);
+    assert.deepEqual(point, { step: steps, imagesSeen: 8 * steps, count: 8 });
+    assert.ok(psnr > baseline + 3, `${psnr} dB after training, ${baseline} dB for the mean image`);
+    assert.ok(!trained.stopped && trained.step === steps);
+    assert.equal(trained.stats.count, 8 * 16);
+    assert.equal(trained.alignment !== undefined, space === "svg");
+    if (encoder) assertSameBits(encoder.params, before);
+    await encoder?.dispose();
+  });
+}
+
+/** What a model reaches that learns nothing but the mean of all images. */
+function psnrOfMeanImage(dataset: DiscImages): number {
+  const all = dataset.images(upTo(dataset.size)), stride = all.data.length / dataset.size;
+  const mean = float32(new Float32Array(all.data.length), all.shape);
+  for (let i = 0; i < all.data.length; i++) {
+    for (let n = 0; n < dataset.size; n++) mean.data[i] += all.data[n * stride + i % stride] / dataset.size;
+  }
+  return meanPsnr(all, mean);
+}
+
+Deno.test("a training that goes on from a file equals one that was not interrupted, bit for bit", async () => {
+  const folder = await Deno.makeTempDir();
+  const encoder = tinyEncoder(), config = tinyConfig("svg"), images = new DiscImages(20);
+  const store = new CheckpointStore(folder, { config });
+  const run = async (resume?: AutoencoderState<HostTensor>, signal?: AbortSignal) => {
+    const states = new Map<number, AutoencoderState<HostTensor>>();
+    const result = await trainAutoencoder({
+      config,
+      schedule: FEW,
+      train: images,
+      heldOut: images,
+      encoder,
+      device: "cpu",
+      resume,
+      evaluations: 1,
+      checkpointEverySteps: 4,
+      signal,
+      onCheckpoint: (state, step) => void states.set(step, state),
+    });
+    return { ...result, states };
+  };
+  try {
+    const whole = await run();
+    const stopped = await run(undefined, AbortSignal.abort());
+    assert.ok(stopped.stopped && stopped.step === 1);
+    const begun = stopped.states.get(1)!;
+    await store.save(1, { weights: begun.ema, state: begun });
+    const like = initAutoencoderState(new Rng(0), config);
+    const { state } = await store.load(1, { weights: like.ema, state: like });
+    const rest = await run(state);
+    assert.equal(rest.step, 6);
+    for (const step of [4, 6]) assertSameBits(rest.states.get(step), whole.states.get(step));
+    assertSameBits(rest.params, whole.params);
+    assert.deepEqual([rest.stats, rest.alignment, rest.curve], [whole.stats, whole.alignment, whole.curve]);
+  } finally {
+    await encoder.dispose();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a loss that is not finite stops the training with its step", async () => {
+  const images = new DiscImages(8);
+  const broken = {
+    size: 8,
+    name: "broken",
+    classes: ["disc"],
+    imageSize: 16,
+    hash: "",
+    labels: (indices: ArrayLike<number>) => images.labels(indices),
+    images: (indices: ArrayLike<number>) => {
+      const found = images.images(indices);
+      found.data[0] = NaN;
+      return found;
+    },
+  };
+  const options = {
+    config: tinyConfig("vae"),
+    schedule: FEW,
+    train: broken,
+    heldOut: images,
+    device: "cpu" as const,
+  };
+  await assert.rejects(trainAutoencoder(options), (error) => {
+    assert.ok(error instanceof DivergenceError);
+    assert.match(error.message, /step 1/);
+    return true;
+  });
+});
+
+Deno.test("images of another size, or none, are refused before anything runs", async () => {
+  const small = new DiscImages(4);
+  const config = { ...tinyConfig("vae"), imageSize: 32 };
+  const options = { config, schedule: FEW, train: small, heldOut: small };
+  await assert.rejects(trainAutoencoder(options), ConfigError);
+  await assert.rejects(
+    trainAutoencoder({ ...options, config: tinyConfig("vae"), train: new DiscImages(0) }),
+    /at least one image/,
+  );
+});
+
+Deno.test("an epoch shows each image once, and orders do not depend on how they are asked for", () => {
+  const order = new EpochOrder(new Rng(1), 10);
+  const epoch = order.indices(0, 10), next = order.indices(10, 10);
+  assert.deepEqual([...epoch].sort(), [...upTo(10)]);
+  assert.deepEqual([...next].sort(), [...upTo(10)]);
+  assert.notDeepEqual(epoch, next);
+  const again = new EpochOrder(new Rng(1), 10);
+  assert.deepEqual([...again.indices(7, 6)], [...epoch.slice(7), ...next.slice(0, 3)]);
+});
+
+Deno.test("batches are pure functions of the step; masked share and cached features are right", async () => {
+  const encoder = tinyEncoder(), dataset = new DiscImages(30), config = tinyConfig("svg");
+  try {
+    const schedule = { ...resolveSchedule({ images: 1, batchSize: 16 }), config };
+    const shared = { ...schedule, learningRate: () => 1, emaDecay: () => 1 };
+    const prepare = (cacheBytes: number) =>
+      TrainingImages.prepare(dataset, config, { encoder, flip: true, cacheBytes });
+    const kept = batchSource(await prepare(1e9), shared), online = batchSource(await prepare(0), shared);
+    const first = await kept(3);
+    assertSameBits(await batchSource(await prepare(1e9), shared)(3), first);
+    const computed = await online(3);
+    assertSameBits(computed.imageUnitBHWC, first.imageUnitBHWC);
+    for (let i = 0; i < first.featuresBND!.data.length; i++) {
+      assert.ok(Math.abs(first.featuresBND!.data[i] - computed.featuresBND!.data[i]) < 1e-4);
+    }
+    let masked = 0;
+    for (let step = 0; step < 100; step++) {
+      const { maskB } = await kept(step);
+      for (const value of maskB!.data) masked += value;
+    }
+    assert.ok(masked / 1600 > 0.07 && masked / 1600 < 0.13, `${masked} of 1600 masked`);
+  } finally {
+    await encoder.dispose();
+  }
+});
+
+Deno.test("mirrored copies follow the originals", async () => {
+  const dataset = new DiscImages(3);
+  const options = { flip: true, cacheBytes: 0 };
+  const images = await TrainingImages.prepare(dataset, tinyConfig("vae"), options);
+  assert.equal(images.size, 6);
+  const original = images.images([1]), mirrored = images.images([4]);
+  for (let y = 0; y < 16; y++) {
+    for (let x = 0; x < 16; x++) {
+      for (let c = 0; c < 3; c++) {
+        assert.equal(mirrored.data[(y * 16 + x) * 3 + c], original.data[(y * 16 + 15 - x) * 3 + c]);
+      }
+    }
+  }
+  assert.equal(await images.features([0]), undefined);
+  assert.deepEqual(float32(original.data as Float32Array, original.shape), dataset.images([1]));
+});
