@@ -25,6 +25,7 @@ export function isSpaceName(name: string): name is SpaceName {
 
 /** Turns images into a grid of latent tokens and back. */
 export interface Autoencoder {
+  /** Which of the four spaces it is. */
   readonly name: SpaceName;
   /** Latent channels Z. */
   readonly channels: number;

@@ -50,8 +50,11 @@ export interface CompiledAutoencoderOptions {
 
 /** Features and residual of images before they are joined; each absent where the space has none. */
 export interface LatentParts {
+  /** Frozen features `[B, N, D]`. */
   readonly features?: HostTensor;
+  /** Residual `[B, N, R]`, not aligned. */
   readonly residual?: HostTensor;
+  /** Mean of the `vae`'s posterior `[B, N, Z]`. */
   readonly mean?: HostTensor;
 }
 
@@ -67,7 +70,9 @@ interface Networks {
 
 /** An autoencoder whose networks run compiled, in batches. */
 export class CompiledAutoencoder implements Autoencoder {
+  /** Its settings. */
   readonly config: AutoencoderConfig;
+  /** The frozen encoder; undefined for `vae`. */
   readonly encoder: FrozenEncoder | undefined;
   readonly #batchSize: number;
   readonly #device: DeviceName;
@@ -76,7 +81,11 @@ export class CompiledAutoencoder implements Autoencoder {
   #alignment: AlignmentStats | undefined;
   #stats: LatentStats | undefined;
 
-  /** @throws ConfigError if the space needs an encoder and none or one of another width is given. */
+  /**
+   * Compiles nothing before it is first used.
+   *
+   * @throws ConfigError if the space needs an encoder and none or one of another width is given.
+   */
   constructor(
     config: AutoencoderConfig,
     params: AutoencoderParams<HostTensor>,
@@ -94,6 +103,7 @@ export class CompiledAutoencoder implements Autoencoder {
     this.#networks = compileNetworks(config, params, device);
   }
 
+  /** Which of the four spaces it is. */
   get name(): SpaceName {
     return this.config.space;
   }
@@ -110,6 +120,7 @@ export class CompiledAutoencoder implements Autoencoder {
     return this.config.imageSize;
   }
 
+  /** Its weights. */
   get params(): AutoencoderParams<HostTensor> {
     return this.#params;
   }

@@ -19,6 +19,7 @@ export interface VaeConfig {
 
 /** Settings of an autoencoder. */
 export interface AutoencoderConfig {
+  /** The latent space. */
   readonly space: SpaceName;
   /** Rows and columns of the images, H = W. */
   readonly imageSize: number;
@@ -26,6 +27,7 @@ export interface AutoencoderConfig {
   readonly patchSize: number;
   /** Width D of the frozen features; 0 for the `vae`. */
   readonly featureChannels: number;
+  /** Form of the decoder. */
   readonly decoder: DecoderConfig;
   /** For `vae` alone. */
   readonly vae?: VaeConfig;
@@ -69,8 +71,11 @@ const MICRO_RESIDUAL: ResidualConfig = {
 
 /** What is chosen beside the size's name. */
 export interface NamedAutoencoderOptions {
+  /** The latent space. */
   readonly space: SpaceName;
+  /** Rows and columns of the images. */
   readonly imageSize: number;
+  /** Rows and columns of pixels that a latent token stands for. */
   readonly patchSize: number;
   /** Width D of the frozen features; without meaning for the `vae`. */
   readonly featureChannels?: number;

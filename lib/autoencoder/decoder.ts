@@ -40,7 +40,9 @@ export interface DecoderConfig {
 
 /** Parameters of one level of the decoder. */
 export interface DecoderLevelParams<T = tf.Tensor> {
+  /** Residual blocks, in order. */
   blocks: ResnetBlockParams<T>[];
+  /** One attention a residual block, or none at all. */
   attentions: SpatialAttentionParams<T>[];
   /** Convolution after the up-sampling to the next level; absent at the last. */
   upsample?: ConvParams<T>;
@@ -48,17 +50,25 @@ export interface DecoderLevelParams<T = tf.Tensor> {
 
 /** Parameters of the decoder. */
 export interface DecoderParams<T = tf.Tensor> {
+  /** First convolution, from Z channels. */
   convIn: ConvParams<T>;
+  /** The middle, on the latent grid. */
   mid: MidParams<T>;
+  /** Levels from the latent grid to the image. */
   levels: DecoderLevelParams<T>[];
+  /** Last normalisation. */
   normOut: NormParams<T>;
+  /** Last convolution, to three channels a pixel. */
   convOut: ConvParams<T>;
 }
 
 /** Parameters of the middle: residual block, attention, residual block. */
 export interface MidParams<T = tf.Tensor> {
+  /** First residual block. */
   block1: ResnetBlockParams<T>;
+  /** Attention between the blocks, if there is one. */
   attention?: SpatialAttentionParams<T>;
+  /** Second residual block. */
   block2: ResnetBlockParams<T>;
 }
 

@@ -19,7 +19,11 @@ export class ChannelMoments {
   readonly #squares: Float64Array;
   #count = 0;
 
-  /** @param channels extent of the last axis of what will be added. */
+  /**
+   * Nothing is measured yet.
+   *
+   * @param channels extent of the last axis of what will be added.
+   */
   constructor(channels: number) {
     this.#mean = new Float64Array(channels);
     this.#squares = new Float64Array(channels);

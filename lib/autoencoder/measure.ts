@@ -11,12 +11,15 @@ import { ALIGNMENT_EPS, type AlignmentStats, alignmentStats } from "./svg/mod.ts
 
 /** Images, and their frozen features where they are known. */
 export interface MeasuredBatch {
+  /** `imageUnit` `[B, H, W, 3]`. */
   readonly images: HostTensor;
+  /** Frozen features `[B, N, D]`. */
   readonly features?: HostTensor;
 }
 
 /** Statistics stored with an autoencoder. */
 export interface AutoencoderStats {
+  /** Statistics of the latents. */
   readonly stats: LatentStats;
   /** For `svg` alone. */
   readonly alignment?: AlignmentStats;

@@ -12,6 +12,7 @@ import { type ConvEncoderParams, initConvEncoder } from "./vae/mod.ts";
 
 /** Parameters of an autoencoder: the decoder, and what the space has beside it. */
 export interface AutoencoderParams<T = tf.Tensor> {
+  /** The decoder, which all spaces have. */
   decoder: DecoderParams<T>;
   /** The encoder of the `vae`. */
   encoder?: ConvEncoderParams<T>;

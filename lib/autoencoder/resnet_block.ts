@@ -15,19 +15,29 @@ import { groupNormSilu } from "./group_norm_silu.ts";
 
 /** Parameters of a residual block; `shortcut` where the number of channels changes. */
 export interface ResnetBlockParams<T = tf.Tensor> {
+  /** Normalisation before the first convolution. */
   norm1: NormParams<T>;
+  /** First convolution. */
   conv1: ConvParams<T>;
+  /** Normalisation before the second convolution. */
   norm2: NormParams<T>;
+  /** Second convolution. */
   conv2: ConvParams<T>;
+  /** 1×1 convolution beside the branch. */
   shortcut?: ConvParams<T>;
 }
 
 /** Parameters of a one-head self-attention over all places of a feature map. */
 export interface SpatialAttentionParams<T = tf.Tensor> {
+  /** Normalisation before the attention. */
   norm: NormParams<T>;
+  /** 1×1 convolution to queries. */
   query: ConvParams<T>;
+  /** 1×1 convolution to keys. */
   key: ConvParams<T>;
+  /** 1×1 convolution to values. */
   value: ConvParams<T>;
+  /** 1×1 convolution of what was attended to. */
   proj: ConvParams<T>;
 }
 

@@ -46,7 +46,9 @@ export type ResolvedSchedule = Required<Omit<AutoencoderSchedule, "reconstructio
 
 /** A point of the curve of a training. */
 export interface AutoencoderEvaluation {
+  /** Updates done. */
   readonly step: number;
+  /** Training images seen, repetitions counted. */
   readonly imagesSeen: number;
   /** Mean PSNR in decibels of held-out images under the averaged weights. */
   readonly psnr: number;
@@ -56,8 +58,11 @@ export interface AutoencoderEvaluation {
 
 /** What an autoencoder is trained on, and whom the training tells. */
 export interface TrainAutoencoderOptions {
+  /** Settings of the autoencoder. */
   readonly config: AutoencoderConfig;
+  /** How long and how it is trained. */
   readonly schedule: AutoencoderSchedule;
+  /** Images to learn from. */
   readonly train: Dataset;
   /** Images that are never trained on, for the curve. */
   readonly heldOut: Dataset;
@@ -65,6 +70,7 @@ export interface TrainAutoencoderOptions {
   readonly encoder?: FrozenEncoder;
   /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
   readonly perceptual?: PerceptualLoss;
+  /** Where it trains; default `auto`. */
   readonly device?: DeviceName;
   /** State to go on from, of a training with the same settings. */
   readonly resume?: AutoencoderState<HostTensor>;
@@ -78,10 +84,15 @@ export interface TrainAutoencoderOptions {
   readonly evaluationImages?: number;
   /** Features are kept in memory if they take at most this. Default 1 GiB. */
   readonly cacheBytes?: number;
+  /** When aborted, the training checkpoints after the current update and returns. */
   readonly signal?: AbortSignal;
+  /** Told while the frozen features of the training images are computed. */
   onFeatures?(done: number, total: number): void;
+  /** Told of progress. */
   onLog?(entry: TrainLogEntry): void | Promise<void>;
+  /** Told of each point of the curve; a resumed training may repeat the one it starts at. */
   onEvaluation?(evaluation: AutoencoderEvaluation): void | Promise<void>;
+  /** Given the state to keep. */
   onCheckpoint?(state: AutoencoderState<HostTensor>, step: number): void | Promise<void>;
 }
 
@@ -89,6 +100,7 @@ export interface TrainAutoencoderOptions {
 export interface TrainedAutoencoder extends AutoencoderStats {
   /** Averaged weights, rounded to 16-bit floats as a file holds them. */
   readonly params: AutoencoderParams<HostTensor>;
+  /** PSNR of held-out images over the training, from where it was resumed. */
   readonly curve: readonly AutoencoderEvaluation[];
   /** Updates done. */
   readonly step: number;

@@ -17,9 +17,11 @@ import { encodePosterior, klDivergence, samplePosterior } from "./vae/mod.ts";
 export interface AutoencoderState<T = tf.Tensor> {
   /** Updates done, a scalar. */
   step: T;
+  /** What is trained. */
   params: AutoencoderParams<T>;
   /** Moving average of the parameters, which is what is used in the end. */
   ema: AutoencoderParams<T>;
+  /** Adam's running means. */
   adam: AdamState<AutoencoderParams<T>>;
 }
 
@@ -41,7 +43,9 @@ export interface AutoencoderBatch<T = tf.Tensor> {
 
 /** Scalars of an update. */
 export interface AutoencoderMetrics<T = tf.Tensor> {
+  /** Parts of the loss by name; `kl` for `vae`. */
   [name: string]: T;
+  /** What is minimised. */
   loss: T;
   /** The loss without the KL divergence. */
   reconstruction: T;
@@ -51,8 +55,11 @@ export interface AutoencoderMetrics<T = tf.Tensor> {
 
 /** What a training step is made of, beside the state and the batch. */
 export interface AutoencoderStepOptions {
+  /** Settings of the autoencoder. */
   readonly config: AutoencoderConfig;
+  /** Weights of the loss's parts. */
   readonly reconstruction: ReconstructionWeights;
+  /** Perceptual loss, if there is one. */
   readonly perceptual?: PerceptualLoss;
   /** Largest norm of the gradients of all parameters together. */
   readonly maxGradientNorm: number;

@@ -88,6 +88,9 @@ export class EpochOrder {
   #epoch = -1;
   #order: Int32Array = new Int32Array();
 
+  /**
+   * An order of `size` images a run through them.
+   */
   constructor(rng: Rng, size: number) {
     this.#rng = rng;
     this.#size = size;
@@ -108,10 +111,15 @@ export class EpochOrder {
 
 /** What the batches of a training depend on. */
 export interface BatchOptions {
+  /** Settings of the autoencoder. */
   readonly config: AutoencoderConfig;
+  /** Images an update. */
   readonly batchSize: number;
+  /** Decides the order of images, masks and noise. */
   readonly seed: number;
+  /** Step size of update `step`, counted from 0. */
   learningRate(step: number): number;
+  /** Decay of the moving average in update `step`. */
   emaDecay(step: number): number;
 }
 

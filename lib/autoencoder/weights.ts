@@ -18,7 +18,9 @@ const FORMAT = "novae-autoencoder-1";
 
 /** What a weight file of an autoencoder holds. */
 export interface AutoencoderFile extends AutoencoderStats {
+  /** Settings. */
   readonly config: AutoencoderConfig;
+  /** Weights. */
   readonly params: AutoencoderParams<HostTensor>;
   /** Hash of the frozen encoder it was trained with; undefined for `vae`. */
   readonly encoderHash?: string;
@@ -28,8 +30,11 @@ export interface AutoencoderFile extends AutoencoderStats {
 
 /** What is written to a weight file. */
 export interface AutoencoderToSave extends AutoencoderStats {
+  /** Settings. */
   readonly config: AutoencoderConfig;
+  /** Weights; stored as 16-bit floats. */
   readonly params: AutoencoderParams<HostTensor>;
+  /** Hash of the frozen encoder it was trained with; undefined for `vae`. */
   readonly encoderHash?: string;
   /** More free text by key, e.g. what it was trained on. */
   readonly metadata?: Readonly<Record<string, string>>;

@@ -14,9 +14,13 @@ export const ALIGNMENT_EPS = 1e-6;
 
 /** The four scalars of the alignment: means over channels of the channels' means and standard deviations. */
 export interface AlignmentStats {
+  /** μₕ, of the frozen features. */
   readonly featureMean: number;
+  /** σₕ, of the frozen features. */
   readonly featureStd: number;
+  /** μᵣ, of the residual before alignment. */
   readonly residualMean: number;
+  /** σᵣ, of the residual before alignment. */
   readonly residualStd: number;
 }
 

@@ -30,7 +30,9 @@ export interface ResidualConfig {
   readonly channels: number;
   /** Width of the transformer. */
   readonly width: number;
+  /** Number of transformer blocks. */
   readonly depth: number;
+  /** Attention heads; they divide the width. */
   readonly heads: number;
   /** Hidden width of the perceptrons as a multiple of `width`. */
   readonly mlpRatio: number;
@@ -56,20 +58,29 @@ export const PUBLISHED_RESIDUAL: ResidualConfig = {
 
 /** Parameters of one transformer block. */
 export interface ResidualBlockParams<T = tf.Tensor> {
+  /** Normalisation before the attention. */
   norm1: NormParams<T>;
+  /** Self-attention. */
   attention: AttentionParams<T>;
+  /** Normalisation before the perceptron. */
   norm2: NormParams<T>;
+  /** Perceptron. */
   mlp: MlpParams<T>;
 }
 
 /** Parameters of the residual encoder. */
 export interface ResidualEncoderParams<T = tf.Tensor> {
+  /** Linear map of a patch's pixels. */
   patch: LinearParams<T>;
   /** `[1, N, width]`, one row more with a class token, which comes first. */
   positions: T;
+  /** `[1, 1, width]`. */
   classToken?: T;
+  /** Transformer blocks, in order. */
   blocks: ResidualBlockParams<T>[];
+  /** Last normalisation. */
   norm: NormParams<T>;
+  /** Maps each token to R channels. */
   head: MlpParams<T>;
   /** `[1, 1, R]`: stands for the residual of an image whose residual is masked. */
   maskToken: T;

@@ -32,7 +32,9 @@ import {
 
 /** Parameters of one level of the encoder. */
 export interface EncoderLevelParams<T = tf.Tensor> {
+  /** Residual blocks, in order. */
   blocks: ResnetBlockParams<T>[];
+  /** One attention a residual block, or none at all. */
   attentions: SpatialAttentionParams<T>[];
   /** Convolution of stride 2 to the next level; absent at the last. */
   downsample?: ConvParams<T>;
@@ -40,16 +42,23 @@ export interface EncoderLevelParams<T = tf.Tensor> {
 
 /** Parameters of the encoder; its levels run from the image to the latent grid. */
 export interface ConvEncoderParams<T = tf.Tensor> {
+  /** First convolution, from three channels a pixel. */
   convIn: ConvParams<T>;
+  /** Levels from the image to the latent grid. */
   levels: EncoderLevelParams<T>[];
+  /** The middle, on the latent grid. */
   mid: MidParams<T>;
+  /** Last normalisation. */
   normOut: NormParams<T>;
+  /** Last convolution, to 2·Z channels. */
   convOut: ConvParams<T>;
 }
 
 /** A normal distribution for each latent value: mean and logarithm of the variance, `[B, N, Z]` each. */
 export interface Posterior {
+  /** Means `[B, N, Z]`. */
   readonly meanBNZ: tf.Tensor;
+  /** Logarithms of the variances `[B, N, Z]`. */
   readonly logVarianceBNZ: tf.Tensor;
 }
 
