@@ -24,7 +24,7 @@ export interface LinearClassifier {
   readonly bias: Float64Array;
 }
 
-/** Settings of {@linkcode linearProbe}. */
+/** Settings of {@linkcode linearProbe}; the tolerance of a `softmax` fit is 1e-4 unless given. */
 export interface LinearProbeOptions extends ProductOptions, MinimizeOptions {
   /**
    * What is minimised: `softmax` the cross-entropy (logistic regression), `ridge` the squared error to one-hot
@@ -95,9 +95,9 @@ export async function linearProbe(
   const scaling = columnScaling(train.features);
   const products = await standardizedProducts(train.features, scaling, classes, options);
   try {
-    const fit = fitterOf(products, train, classes, options);
+    const fit = fitterOf(products, train, classes, options.loss);
     const { l2, validationAccuracies } = await chooseStrength(fit, products, train, strengths, options);
-    const all = new Float64Array(train.features.rows).fill(1), best = await fit(l2, all);
+    const all = new Float64Array(train.features.rows).fill(1), best = await fit(l2, all, options);
     const classifier = rawClassifier(best, scaling, train.features.cols, classes);
     const trained = await best.logits(products);
     const predictions = await classify(classifier, test.features, options);
@@ -158,25 +158,28 @@ class Fit {
 }
 
 /** Fits with a penalty and a weight of 0 or 1 for each training row, from the solution of the call before. */
-type Fitter = (l2: number, rowWeights: Float64Array) => Promise<Fit>;
+type Fitter = (l2: number, rowWeights: Float64Array, limits: MinimizeOptions) => Promise<Fit>;
+
+/** How far fits go that only choose the penalty: accuracy settles long before the weights do. */
+const CHOICE: MinimizeOptions = { maxIterations: 40, tolerance: 1e-3 };
 
 function fitterOf(
   products: StandardizedProducts,
   train: LabelledMatrix,
   classes: number,
-  options: LinearProbeOptions,
+  loss: LinearProbeOptions["loss"],
 ): Fitter {
-  if (options.loss === "ridge") {
-    const solver: RidgeSolver = ridgeSolver(products, train.labels, classes, options);
-    return async (l2, rowWeights) => {
-      const { point, iterations } = await solver(l2, rowWeights);
+  if (loss === "ridge") {
+    const solver: RidgeSolver = ridgeSolver(products, train.labels, classes);
+    return async (l2, rowWeights, limits) => {
+      const { point, iterations } = await solver(l2, rowWeights, limits);
       return new Fit(point, classes, iterations);
     };
   }
   let point: Float64Array = new Float64Array((products.cols + 1) * classes);
-  return async (l2, rowWeights) => {
+  return async (l2, rowWeights, limits) => {
     const objective = (at: Float64Array) => crossEntropy(at, products, train.labels, classes, rowWeights, l2);
-    const minimum = await minimize(objective, point, options);
+    const minimum = await minimize(objective, point, { tolerance: 1e-4, ...limits });
     point = minimum.point;
     return new Fit(point, classes, minimum.iterations);
   };
@@ -201,7 +204,7 @@ async function chooseStrength(
   const tried: { l2: number; accuracy: number }[] = [];
   let best = { l2: strengths[0], accuracy: -1 }, worse = 0;
   for (const l2 of strengths) {
-    const classes = argmaxRows(await (await fit(l2, weights)).logits(products));
+    const classes = argmaxRows(await (await fit(l2, weights, CHOICE)).logits(products));
     const accuracy = accuracyOf(Int32Array.from(out, (i) => classes[i]), labels);
     tried.push({ l2, accuracy });
     if (accuracy > best.accuracy) [best, worse] = [{ l2, accuracy }, 0];

@@ -18,7 +18,11 @@ export interface RidgeFit {
 }
 
 /** Solves with a penalty and a weight of 0 or 1 for each row, from the solution of the call before. */
-export type RidgeSolver = (l2: number, rowWeights: Float64Array) => Promise<RidgeFit>;
+export type RidgeSolver = (
+  l2: number,
+  rowWeights: Float64Array,
+  limits: MinimizeOptions,
+) => Promise<RidgeFit>;
 
 /** Features up to which the normal equations are factorised. */
 const DIRECT_DIMS = 256;
@@ -38,14 +42,13 @@ export function ridgeSolver(
   products: StandardizedProducts,
   labels: Int32Array,
   classes: number,
-  options: MinimizeOptions,
 ): RidgeSolver {
   let previous: Matrix64 = zeroMatrix(products.cols, classes);
-  return async (l2, rowWeights) => {
+  return async (l2, rowWeights, limits) => {
     const system = await centredSystem(products, labels, classes, rowWeights);
     const solved = products.cols <= DIRECT_DIMS
       ? { weight: await solveDirectly(products, system, l2), iterations: 0 }
-      : await solveByConjugateGradients(products, system, l2, previous, options.maxIterations ?? 100);
+      : await solveByConjugateGradients(products, system, l2, previous, limits.maxIterations ?? 100);
     previous = solved.weight;
     const point = new Float64Array((products.cols + 1) * classes);
     point.set(solved.weight.data);
