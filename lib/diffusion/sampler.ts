@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { type HostTensor, isHostTensor, scalar } from "novae/tensor/mod.ts";
+import { type HostTensor, scalar } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, jit } from "novae/engine/mod.ts";
 import { timeGrid } from "./path.ts";
 
@@ -131,16 +131,11 @@ export async function sample(
   const { step } = SAMPLERS[options.sampler ?? "euler"];
   const compiled = jit(
     (z: tf.Tensor, t: tf.Scalar, tNext: tf.Scalar) => step(velocity, z, t, tNext),
-    { device: options.device, name: "sampler step" },
+    { device: options.device, donate: [0], name: "sampler step" },
   );
   try {
-    // The first step reads the caller's noise, so nothing is donated; each step's latents are released after use.
     return await integrate<HostTensor, DeviceTensor>(
-      async (z, t, tNext) => {
-        const next = await compiled(z, scalar(t), scalar(tNext));
-        if (!isHostTensor(z)) z.dispose();
-        return next;
-      },
+      (z, t, tNext) => compiled(z, scalar(t), scalar(tNext)),
       noise,
       options,
     );

@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { concatRows, type HostTensor, int32, isHostTensor, Rng, rows, scalar } from "novae/tensor/mod.ts";
+import { concatRows, type HostTensor, int32, Rng, rows, scalar } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, jit, type Jitted } from "novae/engine/mod.ts";
 import type { DitConfig } from "./config.ts";
 import { dit, type DitParams } from "./dit.ts";
@@ -92,7 +92,7 @@ export class CompiledLatentSampler implements LatentSampler {
           t,
           tNext,
         );
-      }, { device, threads, name: `${sampler} step${guided ? " with guidance" : ""}` });
+      }, { device, threads, donate: [1], name: `${sampler} step${guided ? " with guidance" : ""}` });
     this.#plain = compile(false);
     this.#guided = compile(true);
   }
@@ -126,11 +126,9 @@ export class CompiledLatentSampler implements LatentSampler {
     const noise = noiseOf(new Rng(seed), numbers, [grid * grid, channels]);
     const labelsB = int32(indices.map((i) => request.labels[i]), [indices.length]);
     const end = await integrate<HostTensor, DeviceTensor>(
-      async (z, t, tNext) => {
+      (z, t, tNext) => {
         const step = guidesAt(t, request) ? this.#guided : this.#plain;
-        const next = await step(params, z, labelsB, scalar(t), scalar(tNext), scalar(cfgScale));
-        if (!isHostTensor(z)) z.dispose();
-        return next;
+        return step(params, z, labelsB, scalar(t), scalar(tNext), scalar(cfgScale));
       },
       noise,
       { steps, shift },
