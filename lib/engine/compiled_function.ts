@@ -12,6 +12,7 @@ import { DeviceTensor, isFeedTensor } from "./device_tensor.ts";
 import type { Value } from "./graph.ts";
 import { type ModelOutput, type OnnxModel, writeModel } from "./onnx_model.ts";
 import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
+import { blockRows } from "./row_blocks.ts";
 import { createSession } from "./session.ts";
 import { trace } from "./trace.ts";
 
@@ -67,12 +68,15 @@ export function traceFunction(
     });
     return valuesOf(fn(...traced), output, name);
   });
-  const outputs: ModelOutput[] = result.values.map((value, i) => ({ name: `out${i}`, value }));
+  const { graph, outputs: values } = device === "cpu"
+    ? blockRows(recorder.graph, result.values)
+    : { graph: recorder.graph, outputs: result.values };
+  const outputs: ModelOutput[] = values.map((value, i) => ({ name: `out${i}`, value }));
   const rebuild = (tensors: ReadonlyMap<string, DeviceTensor>) =>
     mapTree(result.tree, (leaf) => leaf instanceof OutputSlot, (leaf) => {
       return leaf instanceof OutputSlot ? tensors.get(`out${leaf.index}`) : leaf;
     });
-  return { model: writeModel(recorder.graph, outputs, name), outputs, rebuild };
+  return { model: writeModel(graph, outputs, name), outputs, rebuild };
 }
 
 /** Stands for output `index` in the returned tree. */

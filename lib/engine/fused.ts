@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { GELU, LAYER_NORM, SCALED_MATMUL } from "./kernels/fused.ts";
+import { GELU, LAYER_NORM, NORMALISE, SCALED_MATMUL } from "./kernels/fused.ts";
 import { isTracing } from "./trace.ts";
 
 /**
@@ -47,11 +47,8 @@ function layerNormForward(
   bias: tf.Tensor | null,
   eps: number,
 ): tf.Tensor {
-  if (isTracing()) {
-    const inputs: tf.NamedTensorMap = { x };
-    if (weight) inputs.weight = weight;
-    if (bias) inputs.bias = bias;
-    return tf.engine().runKernel(LAYER_NORM, inputs, { eps });
+  if (isTracing() && weight) {
+    return tf.engine().runKernel(LAYER_NORM, bias ? { x, weight, bias } : { x, weight }, { eps });
   }
   const { normal } = normalise(x, eps);
   const scaled = weight ? tf.mul(normal, weight) : normal;
@@ -59,12 +56,16 @@ function layerNormForward(
 }
 
 function normalise(x: tf.Tensor, eps: number): { normal: tf.Tensor; invStd: tf.Tensor } {
+  if (isTracing()) {
+    const [normal, invStd] = tf.engine().runKernel(NORMALISE, { x }, { eps }) as unknown as tf.Tensor[];
+    return { normal, invStd };
+  }
   const centred = tf.sub(x, tf.mean(x, -1, true));
   const invStd = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps));
   return { normal: tf.mul(centred, invStd), invStd };
 }
 
-/** dx = invStd · (g − mean(g) − normal · mean(g · normal)) with g = dy · weight. */
+/** dx = invStd · (g − normal · mean(g ∘ normal) − mean(g)) with g = dy ∘ weight; means over the last axis. */
 function layerNormGradient(
   dy: tf.Tensor,
   x: tf.Tensor,
@@ -74,13 +75,22 @@ function layerNormGradient(
 ): tf.Tensor[] {
   const { normal, invStd } = normalise(x, eps);
   const g = weight ? tf.mul(dy, weight) : dy;
-  const projection = tf.mul(normal, tf.mean(tf.mul(g, normal), -1, true));
-  const dx = tf.mul(tf.sub(tf.sub(g, tf.mean(g, -1, true)), projection), invStd);
+  const product = tf.mul(dy, normal);
+  const projection = tf.mul(normal, weightedMean(product, weight));
+  const dx = tf.mul(tf.sub(tf.sub(g, projection), weightedMean(dy, weight)), invStd);
   const leading = x.shape.slice(0, -1).map((_, axis) => axis);
   const grads = [dx];
-  if (weight) grads.push(tf.sum(tf.mul(dy, normal), leading));
+  if (weight) grads.push(tf.sum(product, leading));
   if (hasBias) grads.push(tf.sum(dy, leading));
   return grads;
+}
+
+/** mean(x ∘ weight) over the last axis, as a product with a column that never writes x ∘ weight. */
+function weightedMean(x: tf.Tensor, weight: tf.Tensor | null): tf.Tensor {
+  if (weight === null) return tf.mean(x, -1, true);
+  const width = weight.size;
+  const column = tf.reshape(tf.mul(weight, 1 / width), [width, 1]);
+  return tf.reshape(tf.matMul(tf.reshape(x, [x.size / width, width]), column), [...x.shape.slice(0, -1), 1]);
 }
 
 const GELU_LINEAR = 2 * Math.sqrt(2 / Math.PI), GELU_CUBIC = GELU_LINEAR * 0.044715;
@@ -93,24 +103,36 @@ const GELU_LINEAR = 2 * Math.sqrt(2 / Math.PI), GELU_CUBIC = GELU_LINEAR * 0.044
  * *Source*: Hendrycks & Gimpel (arXiv 1606.08415); PyTorch's `gelu(approximate="tanh")`.
  */
 export function gelu(x: tf.Tensor): tf.Tensor {
-  return unaryOp(x, geluForward, (dy, saved) => {
-    const { u, gate } = geluGate(saved);
-    // d(x·σ(u))/dx = σ + x·u'·σ·(1 − σ), and x·u' = 3u − 2·GELU_LINEAR·x.
-    const slope = tf.sub(tf.mul(u, 3), tf.mul(saved, 2 * GELU_LINEAR));
-    const derivative = tf.mul(gate, tf.add(tf.mul(tf.sub(1, gate), slope), 1));
-    return tf.mul(dy, derivative);
+  const op = tf.customGrad((...args) => {
+    const [value, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
+    const result = geluForward(value);
+    // The result is the input of whatever follows and so kept for its gradient anyway.
+    save([value, result]);
+    return {
+      value: result,
+      gradFunc: (dy: tf.Tensor | tf.Tensor[], [kept, y]: tf.Tensor[]) =>
+        tf.mul(dy as tf.Tensor, geluDerivative(kept, y)),
+    };
   });
+  return op(x);
 }
 
 function geluForward(x: tf.Tensor): tf.Tensor {
   if (isTracing()) return tf.engine().runKernel(GELU, { x }, { approximate: "tanh" });
-  return tf.mul(x, geluGate(x).gate);
+  return tf.mul(x, tf.sigmoid(tf.neg(tf.mul(negativeSlope(x), x))));
 }
 
-/** The tanh form is x · σ(u) with u = 2·sqrt(2/π)·(x + 0.044715 x³). */
-function geluGate(x: tf.Tensor): { u: tf.Tensor; gate: tf.Tensor } {
-  const u = tf.mul(x, tf.add(tf.mul(tf.square(x), GELU_CUBIC), GELU_LINEAR));
-  return { u, gate: tf.sigmoid(u) };
+/** −u / x for the tanh form x · σ(u), u = 2·sqrt(2/π)·(x + 0.044715 x³). */
+function negativeSlope(x: tf.Tensor): tf.Tensor {
+  return tf.sub(tf.mul(tf.square(x), -GELU_CUBIC), GELU_LINEAR);
+}
+
+/** With v = 1 − σ(u) and y = x · σ(u): y' = σ + y · v · u' = 1 + v · (y · u' − 1). */
+function geluDerivative(x: tf.Tensor, y: tf.Tensor): tf.Tensor {
+  const slope = negativeSlope(x);
+  const v = tf.sigmoid(tf.mul(slope, x));
+  const du = tf.sub(tf.mul(slope, -3), 2 * GELU_LINEAR);
+  return tf.add(tf.mul(tf.sub(tf.mul(du, y), 1), v), 1);
 }
 
 /**

@@ -40,15 +40,17 @@ export function writeModel(graph: Graph, outputs: readonly ModelOutput[], name: 
   const used = new Set<Value>(outputs.map((output) => output.value));
   for (const node of nodes) for (const input of node.inputs) if (input) used.add(input);
   const inputs = graph.inputs.filter((value) => used.has(value));
+  const { names, copies } = nameOutputs(outputs);
+  const nameOf = (value: Value | null) => value ? names.get(value) ?? value.name : "";
 
   const writer = protobuf.Writer.create();
   int(writer, 1, IR_VERSION);
   text(writer, 2, "novae");
   message(writer, 7, () => {
-    for (const node of nodes) message(writer, 1, () => writeNode(writer, node));
-    for (const output of outputs) {
+    for (const node of nodes) message(writer, 1, () => writeNode(writer, node, nameOf));
+    for (const output of copies) {
       message(writer, 1, () => {
-        text(writer, 1, output.value.name);
+        text(writer, 1, nameOf(output.value));
         text(writer, 2, output.name);
         text(writer, 4, "Identity");
       });
@@ -71,9 +73,20 @@ export function writeModel(graph: Graph, outputs: readonly ModelOutput[], name: 
   return { bytes: writer.finish(), inputNames: new Set(inputs.map((value) => value.name)), nodeCounts };
 }
 
-function writeNode(writer: Writer, node: GraphNode): void {
-  for (const input of node.inputs) text(writer, 1, input?.name ?? "");
-  for (const output of node.outputs) text(writer, 2, output.name);
+/** A value takes the name of the first output it stands for; inputs, constants and repetitions are copied. */
+function nameOutputs(outputs: readonly ModelOutput[]): { names: Map<Value, string>; copies: ModelOutput[] } {
+  const names = new Map<Value, string>();
+  const copies: ModelOutput[] = [];
+  for (const output of outputs) {
+    if (output.value.producer && !names.has(output.value)) names.set(output.value, output.name);
+    else copies.push(output);
+  }
+  return { names, copies };
+}
+
+function writeNode(writer: Writer, node: GraphNode, nameOf: (value: Value | null) => string): void {
+  for (const input of node.inputs) text(writer, 1, nameOf(input));
+  for (const output of node.outputs) text(writer, 2, nameOf(output));
   text(writer, 4, node.op);
   for (const [name, value] of Object.entries(node.attributes)) {
     message(writer, 5, () => writeAttribute(writer, name, value));

@@ -5,9 +5,9 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import type { DType } from "novae/tensor/mod.ts";
+import { type DType, sizeOf } from "novae/tensor/mod.ts";
 import { constantScalar, type NodeAttribute, type Value } from "../graph.ts";
-import type { Recorder, Traced } from "../recorder.ts";
+import { type Recorder, sameShape, type Traced } from "../recorder.ts";
 
 /** The shape to which shapes broadcast together. */
 export function broadcastShapes(...shapes: (readonly number[])[]): number[] {
@@ -29,13 +29,42 @@ export function elementwise(
   const folded = simplify(recorder, op, operands, dtype);
   if (folded) return { ...folded, shape };
   const values = operands.map((operand) => operand.value);
-  const value = recorder.graph.node(
-    op,
-    values,
-    { shape: broadcastShapes(...values.map((v) => v.shape)), dtype },
-    attributes,
-  );
-  return { value, shape, dtype };
+  const valueShape = broadcastShapes(...values.map((v) => v.shape));
+  const flat = beforeReshape(recorder, values, valueShape);
+  if (flat) {
+    const value = recorder.graph.node(op, flat, {
+      shape: broadcastShapes(...flat.map((v) => v.shape)),
+      dtype,
+    }, attributes);
+    return { value: recorder.reshape(value, valueShape), shape, dtype };
+  }
+  return { value: recorder.graph.node(op, values, { shape: valueShape, dtype }, attributes), shape, dtype };
+}
+
+/**
+ * The operands as they were before all full-sized ones were reshaped alike, or undefined. Working on those keeps
+ * `x · W + b` in the two-dimensional form that ONNX Runtime joins into one operation, and lets reshapes cancel.
+ */
+function beforeReshape(
+  recorder: Recorder,
+  values: readonly Value[],
+  shape: readonly number[],
+): Value[] | undefined {
+  const main = values.find((value) => value.producer?.op === "Reshape" && sameShape(value.shape, shape));
+  const source = main?.producer?.inputs[0];
+  if (!source) return undefined;
+  const flat: Value[] = [];
+  for (const value of values) {
+    if (value.producer?.op === "Reshape" && sameShape(value.shape, shape)) {
+      if (!sameShape(value.producer.inputs[0]!.shape, source.shape)) return undefined;
+      flat.push(value.producer.inputs[0]!);
+    } else if (sizeOf(value.shape) === 1) {
+      flat.push(recorder.reshape(value, []));
+    } else if (sizeOf(value.shape) === value.shape.at(-1) && source.shape.at(-1) === value.shape.at(-1)) {
+      flat.push(recorder.reshape(value, value.shape.slice(-1)));
+    } else return undefined;
+  }
+  return flat;
 }
 
 /** Records an elementwise operation with a number on its right. */

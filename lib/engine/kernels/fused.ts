@@ -10,15 +10,39 @@ import { elementwise, withNumber } from "./broadcasting.ts";
 import { matMul } from "./matmul.ts";
 
 /** Names of the kernels, as given to tfjs. */
-export const LAYER_NORM = "NovaeLayerNorm", GELU = "NovaeGelu", SCALED_MATMUL = "NovaeScaledMatMul";
+export const LAYER_NORM = "NovaeLayerNorm",
+  NORMALISE = "NovaeNormalise",
+  GELU = "NovaeGelu",
+  SCALED_MATMUL = "NovaeScaledMatMul";
 
 const layerNorm: Kernel = (recorder, { x, weight, bias }, { eps }) => {
-  const { graph } = recorder;
   const width = x.shape.at(-1)!;
   const scale = recorder.full(weight ?? recorder.fill(1, [width], "float32"));
   const inputs = [recorder.full(x), scale, ...(bias ? [recorder.full(bias)] : [])];
-  const attributes: Record<string, NodeAttribute> = { axis: x.shape.length - 1, epsilon: { float: eps } };
-  return whole(graph.node("LayerNormalization", inputs, { shape: x.shape, dtype: "float32" }, attributes));
+  return whole(recorder.graph.node(
+    "LayerNormalization",
+    inputs,
+    { shape: x.shape, dtype: "float32" },
+    layerNormAttributes(x, eps),
+  ));
+};
+
+const layerNormAttributes = (x: Traced, eps: number): Record<string, NodeAttribute> => ({
+  axis: x.shape.length - 1,
+  epsilon: { float: eps },
+});
+
+/** The normalised values and the inverse standard deviations, which the operator hands out besides. */
+const normalise: Kernel = (recorder, { x }, { eps }) => {
+  const scale = recorder.full(recorder.fill(1, [x.shape.at(-1)!], "float32"));
+  const moment = { shape: [...x.shape.slice(0, -1), 1], dtype: "float32" as const };
+  const [normal, , invStd] = recorder.graph.multiNode(
+    "LayerNormalization",
+    [recorder.full(x), scale],
+    [{ shape: x.shape, dtype: "float32" }, moment, moment],
+    layerNormAttributes(x, eps),
+  );
+  return [whole(normal), whole(invStd)];
 };
 
 const gelu: Kernel = (recorder, { x }, { approximate }) =>
@@ -47,6 +71,7 @@ function fusedProduct(
 
 export const FUSED_KERNELS: Readonly<Record<string, Kernel>> = {
   [LAYER_NORM]: layerNorm,
+  [NORMALISE]: normalise,
   [GELU]: gelu,
   [SCALED_MATMUL]: scaledMatMul,
 };

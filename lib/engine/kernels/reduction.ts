@@ -21,18 +21,25 @@ export function reduce(
   const kept = x.shape.map((extent, axis) => axes.includes(axis) ? 1 : extent);
   const shape = keepDims ? kept : x.shape.filter((_, axis) => !axes.includes(axis));
   let value = op === "ReduceProd" ? recorder.full(x) : recorder.aligned(x);
+  const aligned = value.shape;
   const real = axes.filter((axis) => value.shape[axis] !== 1 || x.shape[axis] === 0);
   const repeats = sizeOf(axes.filter((axis) => !real.includes(axis)).map((axis) => x.shape[axis]));
   if (real.length > 0) value = reduceValue(recorder, op, value, real);
   if (op === "ReduceSum" && repeats > 1) {
     value = withNumber(recorder, "Mul", { value, shape: value.shape, dtype: x.dtype }, repeats).value;
   }
+  const extents = aligned.map((extent, axis) => axes.includes(axis) ? 1 : extent);
   // Extents of 1 that only stand for a reduced or broadcast axis can be dropped with it.
-  const squeezed = value.shape.filter((_, axis) => keepDims || !axes.includes(axis));
+  const squeezed = extents.filter((_, axis) => keepDims || !axes.includes(axis));
   return { value: recorder.reshape(value, squeezed), shape, dtype: x.dtype };
 }
 
 function reduceValue(recorder: Recorder, op: string, value: Value, axes: readonly number[]): Value {
+  const rows = value.producer?.op === "Reshape" ? value.producer.inputs[0]! : value;
+  const allButLast = axes.length === value.shape.length - 1 && !axes.includes(axes.length);
+  if (allButLast && rows.shape.length === 2 && rows.shape[1] === value.shape.at(-1) && rows !== value) {
+    return reduceValue(recorder, op, rows, [0]);
+  }
   const shape = value.shape.map((extent, axis) => axes.includes(axis) ? 1 : extent);
   return recorder.graph.node(op, [value, recorder.graph.ints(axes)], { shape, dtype: value.dtype }, {
     keepdims: 1,

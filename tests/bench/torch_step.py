@@ -1,0 +1,164 @@
+"""The workloads of step_bench.ts in PyTorch, as one would write them there.
+
+usage: python3 torch_step.py {dit-step,vit-forward} BATCH SECONDS THREADS
+prints one line of JSON: median and least milliseconds a step, number of steps, peak memory in MiB
+"""
+import copy
+import json
+import math
+import resource
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+WORKLOAD, BATCH, SECONDS, THREADS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+WIDTH, HEADS = 192, 3
+TOKENS, CHANNELS, CLASSES = 64, 72, 10
+
+
+class Attention(nn.Module):
+    def __init__(self, qk_norm):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        head = WIDTH // HEADS
+        self.q_norm = nn.LayerNorm(head) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(head) if qk_norm else nn.Identity()
+
+    def forward(self, x, rope=None):
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).reshape(b, n, WIDTH))
+
+
+def rotate(x, cos, sin):
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+class Mlp(nn.Module):
+    def __init__(self, approximate):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.act = nn.GELU(approximate=approximate)
+
+    def forward(self, x):
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class DitBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.mlp = Attention(True), Mlp("tanh")
+
+    def forward(self, x, m):
+        x = x + m[2] * self.attention(modulate(x, m[0], m[1]))
+        return x + m[5] * self.mlp(modulate(x, m[3], m[4]))
+
+
+def modulate(x, shift, scale):
+    return F.layer_norm(x, (WIDTH,), eps=1e-6) * (1 + scale) + shift
+
+
+class Dit(nn.Module):
+    def __init__(self, depth=6):
+        super().__init__()
+        self.tokens = nn.Linear(CHANNELS, WIDTH)
+        self.time = nn.Sequential(nn.Linear(256, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
+        self.labels = nn.Embedding(CLASSES + 1, WIDTH)
+        self.modulation = nn.Linear(WIDTH, (6 * depth + 2) * WIDTH)
+        self.blocks = nn.ModuleList(DitBlock() for _ in range(depth))
+        self.output = nn.Linear(WIDTH, CHANNELS)
+        self.register_buffer("positions", torch.randn(TOKENS, WIDTH))
+        self.register_buffer("frequencies", 10000 ** (-torch.arange(128) / 128))
+
+    def forward(self, z, t, labels):
+        x = self.tokens(z) + self.positions
+        angles = t[:, None] * self.frequencies
+        c = self.time(torch.cat([angles.cos(), angles.sin()], -1)) + self.labels(labels)
+        m = self.modulation(F.silu(c))[:, None].chunk(6 * len(self.blocks) + 2, -1)
+        for i, block in enumerate(self.blocks):
+            x = block(x, m[6 * i:6 * i + 6])
+        return self.output(modulate(x, m[-2], m[-1]))
+
+
+class VitBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.attention, self.mlp = Attention(False), Mlp("none")
+        self.gain1, self.gain2 = (nn.Parameter(torch.full((WIDTH,), 0.1)) for _ in range(2))
+
+    def forward(self, x, rope):
+        x = x + self.gain1 * self.attention(self.norm1(x), rope)
+        return x + self.gain2 * self.mlp(self.norm2(x))
+
+
+class Vit(nn.Module):
+    def __init__(self, depth=12):
+        super().__init__()
+        self.patches = nn.Conv2d(3, WIDTH, 8, 8)
+        self.leading = nn.Parameter(torch.randn(1, 5, WIDTH))
+        self.blocks = nn.ModuleList(VitBlock() for _ in range(depth))
+        self.norm = nn.LayerNorm(WIDTH)
+        angles = torch.randn(TOKENS + 5, WIDTH // HEADS)
+        self.rope = (angles.cos(), angles.sin())
+
+    def forward(self, images):
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.leading.expand(len(x), -1, -1), x], 1)
+        for block in self.blocks:
+            x = block(x, self.rope)
+        return self.norm(x)[:, 5:]
+
+
+def dit_step():
+    net = Dit()
+    ema = copy.deepcopy(net).requires_grad_(False)
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.01)
+    data, noise = torch.randn(BATCH, TOKENS, CHANNELS), torch.randn(BATCH, TOKENS, CHANNELS)
+    t, labels = torch.rand(BATCH), torch.randint(CLASSES, (BATCH,))
+
+    def step():
+        z = noise + t[:, None, None] * (data - noise)
+        loss = F.mse_loss(net(z, t, labels), data - noise)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1)
+        optimizer.step()
+        torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 0.001)
+        return loss.item()
+
+    return step
+
+
+def vit_forward():
+    net = Vit().eval()
+    images = torch.randn(BATCH, 3, 64, 64)
+
+    def step():
+        with torch.inference_mode():
+            return net(images)[0, 0, 0].item()
+
+    return step
+
+
+torch.set_num_threads(THREADS)
+torch.manual_seed(0)
+step = {"dit-step": dit_step, "vit-forward": vit_forward}[WORKLOAD]()
+for _ in range(2):
+    assert math.isfinite(step())
+times, end = [], time.perf_counter() + SECONDS
+while time.perf_counter() < end or len(times) < 3:
+    start = time.perf_counter()
+    step()
+    times.append((time.perf_counter() - start) * 1e3)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"medianMs": statistics.median(times), "leastMs": min(times), "steps": len(times), "peakMiB": peak}))
