@@ -266,7 +266,7 @@ export function softmaxCrossEntropy(logitsBL: tf.Tensor, targetsBL: tf.Tensor): 
     const [logits, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
     save([logits, targetsBL]);
     return {
-      value: tf.neg(tf.sum(tf.mul(targetsBL, tf.logSoftmax(logits)), -1)),
+      value: tf.neg(tf.sum(tf.mul(targetsBL, logSoftmax(logits)), -1)),
       gradFunc: (dy: tf.Tensor | tf.Tensor[], [logitsSaved, targets]: tf.Tensor[]) => {
         const expected = tf.mul(tf.softmax(logitsSaved), tf.sum(targets, -1, true));
         return tf.mul(tf.expandDims(dy as tf.Tensor, -1), tf.sub(expected, targets));
@@ -274,6 +274,10 @@ export function softmaxCrossEntropy(logitsBL: tf.Tensor, targetsBL: tf.Tensor): 
     };
   });
   return op(logitsBL);
+}
+
+function logSoftmax(logits: tf.Tensor): tf.Tensor {
+  return isTracing() ? tf.engine().runKernel("LogSoftmax", { logits }) : tf.logSoftmax(logits);
 }
 
 /**
