@@ -52,7 +52,9 @@ type Forward = (imageUnitBHWC: tf.Tensor) => DinoFeatures<tf.Tensor>;
  * ```
  */
 export class DinoEncoder {
+  /** Settings of the transformer. */
   readonly config: VitConfig;
+  /** Its weights. */
   readonly params: VitParams<HostTensor>;
   /** SHA-256 of settings and weights, to name the encoder beside results. */
   readonly hash: string;
@@ -60,6 +62,8 @@ export class DinoEncoder {
   readonly #forward: Jitted<Forward>;
 
   /**
+   * Nothing is compiled yet.
+   *
    * @param params weights that fit `config`.
    * @throws RangeError if the batch size is not a positive integer.
    */

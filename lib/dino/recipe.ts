@@ -6,7 +6,6 @@
 import { ConfigError, type HostTensor, scalar } from "novae/tensor/mod.ts";
 import type { MultiCropOptions } from "novae/data/mod.ts";
 import { cosineSchedule, linearSchedule } from "novae/nn/mod.ts";
-import type { DinoHeadConfig } from "./head.ts";
 import type { DinoBatch, DinoObjective } from "./self_distillation.ts";
 
 /** Settings of a self-distillation training; shares are of all steps. */
@@ -29,9 +28,9 @@ export interface DinoRecipe extends DinoObjective {
   readonly augmentation: Pick<MultiCropOptions, "flip" | "jitter" | "blur" | "blurSigma" | "solarize">;
   /** Share of the patches of a first global crop that are masked; 0 turns the masked-patch loss off. */
   readonly maskRatio: number;
-  readonly head: DinoHeadConfig;
   /** Learning rate after the warm-up; it ends at `finalLearningRate` along a cosine. */
   readonly learningRate: number;
+  /** Learning rate at the last step. */
   readonly finalLearningRate: number;
   /** Share of the steps in which the learning rate rises from 0. */
   readonly warmupShare: number;
@@ -41,47 +40,50 @@ export interface DinoRecipe extends DinoObjective {
   readonly momentum: readonly [number, number];
   /** Teacher's temperature at the first step and after `temperatureShare` of the steps. */
   readonly teacherTemperature: readonly [number, number];
+  /** Share of the steps in which the teacher's temperature changes. */
   readonly temperatureShare: number;
   /** Share of the steps in which the prototypes stay as they are. */
   readonly freezeShare: number;
 }
 
 /**
- * The recipe of the project's small encoders, for images of 64 or 32 pixels on a CPU.
+ * The recipe of the project's small encoders, for images of 64 pixels on a CPU: colours are turned all round the
+ * circle, so that shapes and not hues tell images apart.
  *
- * *Source*: DINO, DINOv2 and iBOT. *Differs*: few and small crops, few prototypes, a higher learning rate, as the
- * networks and the batches are small.
+ * *Source*: DINO, DINOv2 and iBOT. *Differs*: small batches, few and small crops, few prototypes, colder and shorter
+ * schedules and a standardised head, as only some 100,000 images are seen; global crops are smaller than the images,
+ * so that objects appear at the scale of whole images.
  */
 export const SMALL_RECIPE: DinoRecipe = {
-  batchSize: 64,
-  steps: 1000,
-  globalSize: 64,
-  globalScale: [0.5, 1],
-  localCrops: 4,
+  batchSize: 32,
+  steps: 6000,
+  globalSize: 48,
+  globalScale: [0.55, 1],
+  localCrops: 2,
   localSize: 32,
-  localScale: [0.15, 0.5],
+  localScale: [0.3, 0.7],
   augmentation: {
-    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.5, grayscale: 0.2 },
-    blur: [0.3, 0.1, 0.2],
+    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.5, grayscale: 0.3 },
+    blur: [0.2, 0.2, 0.2],
     blurSigma: [0.005, 0.015],
-    solarize: 0.1,
+    solarize: 0,
   },
-  maskRatio: 0.4,
-  head: { hidden: 256, bottleneck: 64, prototypes: 1024 },
+  maskRatio: 0.25,
+  head: { hidden: 256, bottleneck: 64, prototypes: 512, batchNorm: true },
   assignment: "sinkhorn",
   studentTemperature: 0.1,
   koleoWeight: 0.1,
-  maskWeight: 1,
+  maskWeight: 0.5,
   clipNorm: 3,
   centerMomentum: 0.9,
-  learningRate: 1e-3,
+  learningRate: 1.5e-3,
   finalLearningRate: 1e-5,
-  warmupShare: 0.1,
-  weightDecay: [0.04, 0.2],
-  momentum: [0.99, 1],
-  teacherTemperature: [0.04, 0.07],
+  warmupShare: 0.05,
+  weightDecay: [0.04, 0.1],
+  momentum: [0.98, 1],
+  teacherTemperature: [0.03, 0.05],
   temperatureShare: 0.3,
-  freezeShare: 0.03,
+  freezeShare: 0.2,
 };
 
 /** The part of a batch that schedules give. */

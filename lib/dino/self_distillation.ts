@@ -24,7 +24,9 @@ import { initVit, vit, type VitParams } from "./vit.ts";
 
 /** An encoder and its projection head. */
 export interface DinoNetwork<T = tf.Tensor> {
+  /** The encoder. */
   vit: VitParams<T>;
+  /** Its projection head, used in training only. */
   head: DinoHeadParams<T>;
 }
 
@@ -32,8 +34,11 @@ export interface DinoNetwork<T = tf.Tensor> {
 export interface DinoState<T = tf.Tensor> {
   /** Updates done, float32 scalar. */
   step: T;
+  /** Learns by gradients. */
   student: DinoNetwork<T>;
+  /** Moving average of the student; its encoder is what a training is for. */
   teacher: DinoNetwork<T>;
+  /** Moments of the optimiser. */
   adam: AdamState<DinoNetwork<T>>;
   /** Running mean of the teacher's logits [P], used by `centering`. */
   centerP: T;
@@ -47,10 +52,13 @@ export interface DinoBatch<T = tf.Tensor> {
   locals?: T;
   /** One-hot rows that choose the patches masked in each first global crop [B, M, N]; absent for none. */
   masked?: T;
+  /** Step size of the optimiser. */
   learningRate: T;
+  /** Decoupled weight decay. */
   weightDecay: T;
   /** Decay of the teacher's average. */
   momentum: T;
+  /** Temperature of the teacher's assignments. */
   teacherTemperature: T;
   /** 0 while the prototypes are frozen, else 1. */
   prototypeRate: T;
@@ -60,6 +68,7 @@ export interface DinoBatch<T = tf.Tensor> {
 export interface DinoObjective {
   /** How the teacher's logits become assignments. */
   readonly assignment: "sinkhorn" | "centering";
+  /** Temperature of the student's softmax. */
   readonly studentTemperature: number;
   /** Weight of the KoLeo regulariser on each global crop. */
   readonly koleoWeight: number;
@@ -67,16 +76,23 @@ export interface DinoObjective {
   readonly maskWeight: number;
   /** Largest joint norm of the gradients. */
   readonly clipNorm: number;
+  /** Widths and kind of the projection head. */
+  readonly head: DinoHeadConfig;
   /** Decay of `centerP`. */
   readonly centerMomentum: number;
 }
 
 /** Scalars that an update reports. */
 export interface DinoMetrics<T = tf.Tensor> extends Record<string, T> {
+  /** What is minimised. */
   loss: T;
+  /** Cross-entropy between crops. */
   dinoLoss: T;
+  /** Sum of the KoLeo terms, before its weight. */
   koleo: T;
+  /** Cross-entropy of masked patches, before its weight. */
   maskLoss: T;
+  /** Joint norm of the gradients before clipping. */
   gradNorm: T;
   /** Mean entropy of the teacher's assignments of one crop, nats. */
   teacherEntropy: T;
@@ -180,10 +196,12 @@ function teach(
       ? sinkhornKnopp(logits, temperature)
       : centeredSoftmax(logits, state.centerP, temperature);
   const { clsBD, patchesBND } = vit(globals, state.teacher.vit, config);
-  const clsLogits = dinoHead(clsBD, state.teacher.head);
+  const clsLogits = dinoHead(clsBD, state.teacher.head, objective.head);
   const teaching: Teaching = { clsTokens: clsBD, clsLogits, clsTargets: assign(clsLogits) };
   if (batch.masked) {
-    teaching.patchTargets = assign(dinoHead(choose(patchesBND, batch.masked), state.teacher.head));
+    teaching.patchTargets = assign(
+      dinoHead(choose(patchesBND, batch.masked), state.teacher.head, objective.head),
+    );
   }
   return teaching;
 }
@@ -201,15 +219,20 @@ function studentLoss(
   const firstMask = masked && tf.sum(masked, 1);
   const maskBN = firstMask && tf.concat([firstMask, tf.zerosLike(firstMask)], 0);
   const { clsBD, patchesBND } = vit(globals, student.vit, config, { maskBN });
-  const globalLogits = dinoHead(clsBD, student.head);
-  const localLogits = locals ? dinoHead(vit(locals, student.vit, config).clsBD, student.head) : null;
+  const globalLogits = dinoHead(clsBD, student.head, objective.head);
+  const localLogits = locals
+    ? dinoHead(vit(locals, student.vit, config).clsBD, student.head, objective.head)
+    : null;
   const ownLoss = dinoLoss(teacher.clsTargets, globalLogits, localLogits, studentTemperature);
   const [first, second] = tf.split(clsBD, 2, 0);
   const koleo = tf.add(koleoLoss(first), koleoLoss(second));
   let loss = tf.add(ownLoss, tf.mul(koleo, koleoWeight)) as tf.Scalar;
   let maskLoss: tf.Tensor = tf.scalar(0);
   if (masked && teacher.patchTargets) {
-    const logits = tf.div(dinoHead(choose(patchesBND, masked), student.head), studentTemperature);
+    const logits = tf.div(
+      dinoHead(choose(patchesBND, masked), student.head, objective.head),
+      studentTemperature,
+    );
     maskLoss = tf.mean(softmaxCrossEntropy(logits, teacher.patchTargets));
     loss = tf.add(loss, tf.mul(maskLoss, maskWeight));
   }

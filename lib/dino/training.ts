@@ -22,7 +22,9 @@ import type { VitParams } from "./vit.ts";
 export interface TrainDinoOptions {
   /** Images to learn from; their labels are not used. */
   readonly dataset: Dataset;
+  /** Settings of the encoder. */
   readonly vit: VitConfig;
+  /** Settings of the training. */
   readonly recipe: DinoRecipe;
   /** Decides initial weights, order of images, crops and masks. */
   readonly seed: number;
@@ -32,9 +34,13 @@ export interface TrainDinoOptions {
   readonly state?: DinoState<HostTensor>;
   /** Steps between log entries; default 20. */
   readonly logEverySteps?: number;
+  /** Receives mean metrics. */
   onLog?(entry: TrainLogEntry): void | Promise<void>;
+  /** Steps between checkpoints, beside the last. */
   readonly checkpointEverySteps?: number;
+  /** Receives all that is needed to go on. */
   onCheckpoint?(state: DinoState<HostTensor>, step: number): void | Promise<void>;
+  /** Steps after which `onEvaluate` is called. */
   readonly evaluateAtSteps?: readonly number[];
   /** Receives the teacher's weights, the encoder that would be kept if the training ended here. */
   onEvaluate?(encoder: VitParams<HostTensor>, step: number): void | Promise<void>;
@@ -46,7 +52,9 @@ export interface TrainDinoOptions {
 export interface TrainDinoResult {
   /** The teacher's weights. */
   readonly encoder: VitParams<HostTensor>;
+  /** All that is needed to go on. */
   readonly state: DinoState<HostTensor>;
+  /** Updates done. */
   readonly step: number;
   /** Whether it ended because of `signal`, before the last step. */
   readonly stopped: boolean;

@@ -35,16 +35,21 @@ export interface VitAttentionParams<T = tf.Tensor> {
   queryBias: T;
   /** [D]. */
   valueBias: T;
+  /** [D, D] behind the heads. */
   proj: LinearParams<T>;
 }
 
 /** Weights of a block. */
 export interface VitBlockParams<T = tf.Tensor> {
+  /** Before the attention. */
   norm1: NormParams<T>;
+  /** Self-attention. */
   attention: VitAttentionParams<T>;
   /** Gain behind the attention [D]. */
   layerScale1: T;
+  /** Before the perceptron. */
   norm2: NormParams<T>;
+  /** Gated if the settings say so. */
   mlp: MlpParams<T> | GatedMlpParams<T>;
   /** Gain behind the perceptron [D]. */
   layerScale2: T;
@@ -60,7 +65,9 @@ export interface VitParams<T = tf.Tensor> {
   maskToken: T;
   /** [registers, D]. */
   registers: T;
+  /** From the first to the last. */
   blocks: VitBlockParams<T>[];
+  /** After the last block. */
   norm: NormParams<T>;
 }
 
@@ -77,21 +84,26 @@ export interface VitOptions {
 
 /** What {@linkcode vit} returns; all tokens have passed the final normalisation. */
 export interface VitOutput {
+  /** Class tokens [B, D]. */
   clsBD: tf.Tensor;
+  /** Registers [B, registers, D]. */
   registersBRD: tf.Tensor;
+  /** Patch tokens, row by row [B, N, D]. */
   patchesBND: tf.Tensor;
   /** The intermediates asked for, each [B, 1 + registers + N, D]. */
   taps: Record<string, tf.Tensor>;
 }
 
 /**
- * Initial weights: all weights normal of standard deviation 0.02, biases zero, gains `layerScaleInit`.
+ * Initial weights: normal of standard deviation `1 / √(3 · D)`, biases zero, gains `layerScaleInit`.
  *
- * *Source*: DINOv3's `init_weights`. *Differs*: the patch embedding too is drawn from the normal.
+ * *Source*: DINOv3's `init_weights`, which draws with 0.02 at every width. *Differs*: the deviation is 0.02 at width
+ * 768 and larger below, so that narrow networks too start with tokens that depend on the image; the patch embedding
+ * is drawn in the same way.
  */
 export function initVit(rng: Rng, config: VitConfig): VitParams<HostTensor> {
   const { width, patchSize } = config;
-  const init = { init: "truncNormal", std: 0.02 } as const;
+  const std = 1 / Math.sqrt(3 * width), init = { init: "truncNormal", std } as const;
   const token = (label: string, count: number) =>
     float32(truncatedNormal(rng.split(label), count * width, 0.02), [count, width]);
   const blocks = Array.from({ length: config.depth }, (_, i): VitBlockParams<HostTensor> => {
@@ -100,7 +112,7 @@ export function initVit(rng: Rng, config: VitConfig): VitParams<HostTensor> {
     return {
       norm1: initNorm(width),
       attention: {
-        qkv: initWeight(stream.split("qkv"), [width, 3 * width], "truncNormal", 0.02),
+        qkv: initWeight(stream.split("qkv"), [width, 3 * width], "truncNormal", std),
         queryBias: zeros([width]),
         valueBias: zeros([width]),
         proj: initLinear(stream.split("proj"), width, width, init),

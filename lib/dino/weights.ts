@@ -18,7 +18,9 @@ import { initVit, type VitParams } from "./vit.ts";
 
 /** What a weight file of an encoder holds. */
 export interface EncoderFile {
+  /** Settings of the transformer. */
   readonly config: VitConfig;
+  /** Its weights, widened to float32. */
   readonly params: VitParams<HostTensor>;
   /** Free text by key, with `format` and `config` among it. */
   readonly metadata: Readonly<Record<string, string>>;

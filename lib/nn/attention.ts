@@ -12,7 +12,9 @@ import { applyRope, type RopeTable } from "./positions.ts";
 
 /** Weights of self-attention: `qkv` maps D to 3·D (queries, keys, values), `proj` D to D. */
 export interface AttentionParams<T = tf.Tensor> {
+  /** [D, 3·D]. */
   qkv: LinearParams<T>;
+  /** [D, D]. */
   proj: LinearParams<T>;
   /** Normalisation of each query over the head width. */
   qNorm?: NormParams<T>;

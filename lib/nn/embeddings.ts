@@ -9,6 +9,7 @@ import { truncatedNormal } from "./linear.ts";
 
 /** A table of learned vectors: `table` [count, dim]. */
 export interface EmbeddingParams<T = tf.Tensor> {
+  /** One row an entry [count, dim]. */
   table: T;
 }
 

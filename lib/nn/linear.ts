@@ -8,7 +8,9 @@ import { float32, full, type HostTensor, type Rng, zeros } from "novae/tensor/mo
 
 /** Weights of an affine map: `weight` [in, out], `bias` [out]. */
 export interface LinearParams<T = tf.Tensor> {
+  /** [in, out]. */
   weight: T;
+  /** [out]. */
   bias: T;
 }
 

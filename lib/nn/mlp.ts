@@ -13,14 +13,19 @@ export type Activation = "gelu" | "geluErf" | "silu";
 
 /** Weights of `fc2(activation(fc1(x)))`. */
 export interface MlpParams<T = tf.Tensor> {
+  /** Width to hidden width. */
   fc1: LinearParams<T>;
+  /** Hidden width to width. */
   fc2: LinearParams<T>;
 }
 
 /** Weights of `down(silu(gate(x)) · up(x))`. */
 export interface GatedMlpParams<T = tf.Tensor> {
+  /** Width to hidden width, before the silu. */
   gate: LinearParams<T>;
+  /** Width to hidden width. */
   up: LinearParams<T>;
+  /** Hidden width to width. */
   down: LinearParams<T>;
 }
 

@@ -10,7 +10,9 @@ import { layerNorm } from "novae/engine/mod.ts";
 
 /** Scale and shift of a normalisation: `weight` [dim], `bias` [dim]. */
 export interface NormParams<T = tf.Tensor> {
+  /** Scale [dim]. */
   weight: T;
+  /** Shift [dim]. */
   bias: T;
 }
 

@@ -12,7 +12,9 @@ import { float32, type HostTensor } from "novae/tensor/mod.ts";
  * (class token, registers) have cosine 1 and sine 0, so that they pass unchanged.
  */
 export interface RopeTable {
+  /** Cosines [N, K]. */
   readonly cos: HostTensor;
+  /** Sines [N, K]. */
   readonly sin: HostTensor;
 }
 
