@@ -93,7 +93,7 @@ function code(source: string): Cell {
 function notebook(cells: Cell[]): Notebook & { nbformat_minor: number } {
   return {
     cells,
-    metadata: { kernelspec: { name: "deno" }, language_info: { name: "typescript" } },
+    metadata: { kernelspec: { name: "deno", "display_name": "Deno" }, language_info: { name: "typescript" } },
     nbformat: 4,
     nbformat_minor: 4,
   };

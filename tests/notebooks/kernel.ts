@@ -61,10 +61,12 @@ export async function runNotebook(path: string, options: RunOptions): Promise<st
     }).output();
     const text = new TextDecoder();
     if (!success) return [`the notebook client failed: ${text.decode(stderr).trim().split("\n").at(-1)}`];
-    if (options.saveTo !== undefined) await save(executed, options.saveTo, options.python, env);
+    const unsaved = options.saveTo === undefined
+      ? []
+      : await save(executed, options.saveTo, options.python, env);
     const { error } = JSON.parse(text.decode(stdout).trim().split("\n").at(-1) ?? "");
-    if (error !== null) return [`cell ${error.cell} failed: ${error.message}`];
-    return outputProblems(readNotebook(executed));
+    if (error !== null) return [`cell ${error.cell} failed: ${error.message}`, ...unsaved];
+    return [...outputProblems(readNotebook(executed)), ...unsaved];
   } finally {
     await Deno.remove(home, { recursive: true });
   }
@@ -87,15 +89,22 @@ async function isolatedJupyter(home: string): Promise<Record<string, string>> {
   };
 }
 
+/** Keeps an executed notebook and its HTML; what went wrong in doing so. */
 async function save(
   executed: string,
   folder: string,
   python: string,
   env: Record<string, string>,
-): Promise<void> {
+): Promise<string[]> {
   await Deno.mkdir(folder, { recursive: true });
   const target = join(folder, basename(executed));
   await Deno.copyFile(executed, target);
-  await new Deno.Command(python, { args: ["-m", "nbconvert", "--to", "html", target], env, stderr: "null" })
-    .output();
+  const { success, stderr } = await new Deno.Command(python, {
+    args: ["-m", "nbconvert", "--to", "html", target],
+    env,
+    stdout: "null",
+    stderr: "piped",
+  }).output();
+  if (success) return [];
+  return [`its HTML could not be made: ${new TextDecoder().decode(stderr).trim().split("\n").at(-1)}`];
 }

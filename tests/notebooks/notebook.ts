@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 export interface Notebook {
   readonly cells: readonly Cell[];
   readonly metadata: {
-    readonly kernelspec?: { readonly name?: string };
+    readonly kernelspec?: { readonly name?: string; readonly "display_name"?: string };
     readonly "language_info"?: { readonly name?: string };
   };
   readonly nbformat: number;
@@ -39,7 +39,10 @@ export function sourceOf(cell: Cell): string {
 export function commitProblems(notebook: Notebook): string[] {
   const problems: string[] = [];
   if (notebook.nbformat !== 4) problems.push(`nbformat must be 4, got ${notebook.nbformat}`);
-  if (notebook.metadata.kernelspec?.name !== "deno") problems.push('metadata.kernelspec.name must be "deno"');
+  const { kernelspec } = notebook.metadata;
+  if (kernelspec?.name !== "deno" || kernelspec.display_name === undefined) {
+    problems.push('metadata.kernelspec must have the name "deno" and a display_name');
+  }
   if (notebook.metadata.language_info?.name !== "typescript") {
     problems.push('metadata.language_info.name must be "typescript", or deno fmt leaves the cells alone');
   }
