@@ -426,6 +426,32 @@ const convolutions: Case[] = CONV_FORMS.flatMap(({ size, stride, pad }) =>
   })
 );
 
+/** From 512 places on the gradient of the kernel is computed channels-first; both operands can be the shifted one. */
+const largeConvolutions: Case[] = [[2, 17], [17, 2], [16, 17], [17, 16]].flatMap(([channels, out]) =>
+  ([[1, "same"], [1, "valid"], [2, "same"]] as const).map(([stride, pad]): Case => {
+    const size = stride === 2 ? 46 : 25, shape: [number, number, number, number] = [1, size, size, channels];
+    const { outHeight, outWidth } = tf.backend_util.computeConv2DInfo(
+      shape,
+      [3, 3, channels, out],
+      stride,
+      1,
+      pad,
+    );
+    return {
+      name: `gradient of conv2d's kernel on [${shape}] to ${out}, stride ${stride}, pad ${pad}`,
+      inputs: [normal(...shape), normal(1, outHeight, outWidth, out)],
+      fn: (x, dy) =>
+        tf.engine().runKernel("Conv2DBackpropFilter", { x, dy }, {
+          strides: stride,
+          pad,
+          dataFormat: "NHWC",
+          filterShape: [3, 3, channels, out],
+        }) as tf.Tensor,
+      tolerance: 1e-3,
+    };
+  })
+);
+
 const moreConvolutions: Case[] = [
   {
     name: "gradient of a wide kernel",
@@ -520,7 +546,7 @@ const families: Record<string, Case[]> = {
   "tensors made inside": creation,
   "changes of shape": shapes,
   "gathering and scattering": indexing,
-  convolutions: [...convolutions, ...moreConvolutions],
+  convolutions: [...convolutions, ...largeConvolutions, ...moreConvolutions],
   pooling,
   resizing: [...resizing, ...resizeGradients],
 };

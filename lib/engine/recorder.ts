@@ -38,6 +38,8 @@ export class Recorder extends tf.KernelBackend {
   /** Whether the function asked for the value of a tensor without waiting for it. */
   wasRead = false;
   readonly #handles = new WeakMap<object, Traced>();
+  /** What each transposed value was made of. */
+  readonly #transposes = new Map<Value, { source: Value; perm: readonly number[] }>();
 
   constructor(readonly target: Target) {
     super();
@@ -92,18 +94,22 @@ export class Recorder extends tf.KernelBackend {
     return this.graph.node("Reshape", [source, this.graph.ints(shape)], { shape, dtype: source.dtype });
   }
 
-  /** Transposes; inverse pairs cancel. */
+  /** Transposes; a chain of transposes becomes one, and none if they cancel. */
   transpose(value: Value, perm: readonly number[]): Value {
-    let source = value, order = perm;
-    if (value.producer?.op === "Transpose") {
-      const inner = value.producer.attributes.perm as readonly number[];
-      source = value.producer.inputs[0]!;
-      order = perm.map((axis) => inner[axis]);
-    }
+    const inner = this.#transposes.get(value);
+    const source = inner?.source ?? value;
+    const order = inner ? perm.map((axis) => inner.perm[axis]) : perm;
     if (order.every((axis, i) => axis === i)) return source;
-    const shape = order.map((axis) => source.shape[axis]);
-    if (movesOnlyUnitAxes(source.shape, order)) return this.reshape(source, shape);
-    return this.graph.node("Transpose", [source], { shape, dtype: source.dtype }, { perm: order });
+    const { extents, merged } = mergeAxes(source.shape, order);
+    const shape = merged.map((axis) => extents[axis]);
+    const moved = merged.every((axis, i) => axis === i)
+      ? source
+      : this.graph.node("Transpose", [this.reshape(source, extents)], { shape, dtype: source.dtype }, {
+        perm: merged,
+      });
+    const result = this.reshape(moved, order.map((axis) => source.shape[axis]));
+    this.#transposes.set(result, { source, perm: order });
+    return result;
   }
 
   /** A constant tensor of one repeated number. */
@@ -209,7 +215,25 @@ function checkedType(dtype: tf.DataType): DType {
   throw new TypeError(`Cannot compile: tensors must be float32, int32 or bool, got ${dtype}`);
 }
 
-function movesOnlyUnitAxes(shape: readonly number[], perm: readonly number[]): boolean {
-  const moved = perm.filter((axis) => shape[axis] !== 1);
-  return moved.every((axis, i) => i === 0 || axis > moved[i - 1]);
+/**
+ * The same transposition with fewer axes: those of extent 1 left out, those that stay side by side taken as one.
+ * ONNX Runtime moves single elements otherwise; a convolution's kernel is transposed up to four times faster.
+ */
+function mergeAxes(
+  shape: readonly number[],
+  perm: readonly number[],
+): { extents: number[]; merged: number[] } {
+  const runs: number[][] = [];
+  for (const axis of perm.filter((a) => shape[a] !== 1)) {
+    const run = runs.at(-1);
+    const follows = run && shape.slice(run.at(-1)! + 1, axis).every((extent) => extent === 1) &&
+      axis > run.at(-1)!;
+    if (follows) run.push(axis);
+    else runs.push([axis]);
+  }
+  const sorted = [...runs].sort((a, b) => a[0] - b[0]);
+  return {
+    extents: sorted.map((run) => sizeOf(run.map((axis) => shape[axis]))),
+    merged: runs.map((run) => sorted.indexOf(run)),
+  };
 }

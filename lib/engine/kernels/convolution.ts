@@ -9,17 +9,13 @@ import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
 import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
-import { matMul } from "./matmul.ts";
-import { fusedTail } from "./matmul.ts";
-import { concatValues } from "./shape.ts";
+import { kernelGradient } from "./kernel_gradient.ts";
+import { fusedTail, matMul } from "./matmul.ts";
 
 /** Axis orders between channels-last and channels-first images. */
 export const TO_NCHW = [0, 3, 1, 2], TO_NHWC = [0, 2, 3, 1];
 /** [height, width, in, out] kernels to ONNX's [out, in, height, width]. */
 const HWIO_TO_OIHW = [3, 2, 0, 1], HWIO_TO_IOHW = [2, 3, 0, 1];
-
-/** Below this many input channels shifted copies are joined before the kernel gradient's product. */
-const NARROW_CHANNELS = 16;
 
 /** The sizes of a convolution or pooling. */
 export type ConvInfo = tf.backend_util.Conv2DInfo;
@@ -186,54 +182,17 @@ function flipKernel(recorder: Recorder, kernel: Value): Value {
   return recorder.reshape(recorder.graph.node("Gather", [flat, order], spec, { axis: 0 }), kernel.shape);
 }
 
-/** Σ over pixels of shifted inputs times output gradients, one product a kernel position (or one for all). */
+/** One product of patches where they tile the image, else one for each position of the kernel. */
 const conv2dBackpropFilter: Kernel = (recorder, { x, dy }, attrs) => {
   const info = convInfo("Conv2DBackpropFilter", x.shape, attrs.filterShape, attrs);
-  const { filterHeight, filterWidth, inChannels, outChannels } = info;
-  const pixels = recorder.full(x);
-  const rowCount = sizeOf(dy.shape.slice(0, 3));
-  const rows = whole(recorder.reshape(recorder.full(dy), [rowCount, outChannels]));
-  const product = (columns: Value) => matMul(recorder, whole(columns), rows, true, false).value;
+  const pixels = recorder.full(x), gradient = recorder.full(dy);
   if (isPatchwise(info)) {
-    return whole(recorder.reshape(product(patches(recorder, pixels, info)), info.filterShape));
+    const rows = recorder.reshape(gradient, [sizeOf(gradient.shape.slice(0, 3)), info.outChannels]);
+    const product = matMul(recorder, whole(patches(recorder, pixels, info)), whole(rows), true, false);
+    return whole(recorder.reshape(product.value, info.filterShape));
   }
-  const padded = padImage(recorder, pixels, info);
-  const shifts: Value[] = [];
-  for (let i = 0; i < filterHeight; i++) {
-    for (let j = 0; j < filterWidth; j++) {
-      shifts.push(recorder.reshape(shifted(recorder, padded, info, i, j), [rowCount, inChannels]));
-    }
-  }
-  const joined = inChannels < NARROW_CHANNELS
-    ? product(concatValues(recorder, shifts, 1))
-    : concatValues(recorder, shifts.map(product), 0);
-  return whole(recorder.reshape(joined, info.filterShape));
+  return whole(kernelGradient(recorder, pixels, gradient, info));
 };
-
-function padImage(recorder: Recorder, x: Value, info: ConvInfo): Value {
-  const { top, bottom, left, right } = info.padInfo;
-  if (top + bottom + left + right === 0) return x;
-  const [batch, height, width, channels] = x.shape;
-  const spec = { shape: [batch, height + top + bottom, width + left + right, channels], dtype: x.dtype };
-  const amounts = recorder.graph.ints([0, top, left, 0, 0, bottom, right, 0]);
-  return recorder.graph.node("Pad", [x, amounts, recorder.graph.scalar(0)], spec);
-}
-
-/** The pixels that kernel position (i, j) meets, [batch, outHeight, outWidth, channels]. */
-function shifted(recorder: Recorder, padded: Value, info: ConvInfo, i: number, j: number): Value {
-  const { graph } = recorder;
-  const { outHeight, outWidth, strideHeight, strideWidth, dilationHeight, dilationWidth } = info;
-  const top = i * dilationHeight, left = j * dilationWidth;
-  const ends = [top + (outHeight - 1) * strideHeight + 1, left + (outWidth - 1) * strideWidth + 1];
-  const shape = [padded.shape[0], outHeight, outWidth, padded.shape[3]];
-  const inputs = [
-    graph.ints([top, left]),
-    graph.ints(ends),
-    graph.ints([1, 2]),
-    graph.ints([strideHeight, strideWidth]),
-  ];
-  return graph.node("Slice", [padded, ...inputs], { shape, dtype: padded.dtype });
-}
 
 const depthwiseConv2d: Kernel = (recorder, { x, filter }, attrs) => {
   const info = convInfo("DepthwiseConv2dNative", x.shape, filter.shape, attrs, true);
