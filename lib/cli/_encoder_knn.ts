@@ -1,0 +1,87 @@
+import { asMatrix, concatRows, float32, type HostTensor } from "novae/tensor/mod.ts";
+import type { DeviceName } from "novae/engine/mod.ts";
+import type { Dataset, DatasetSplits } from "novae/data/mod.ts";
+import { DinoEncoder, type VitConfig, type VitParams } from "novae/dino/mod.ts";
+import { knnClassify, type LabelledMatrix } from "novae/analysis/mod.ts";
+
+/** k-NN accuracy (cosine, k = 20, T = 0.07) on held-out images at one point of a training. */
+export interface KnnPoint {
+  step: number;
+  imagesSeen: number;
+  /** On class tokens. */
+  clsAccuracy: number;
+  /** On the mean of the patch tokens. */
+  patchAccuracy: number;
+  references: number;
+  samples: number;
+}
+
+/** Neighbours are looked for among this many training images, so that scoring stays cheap beside training. */
+const REFERENCES = 5000;
+const CHUNK = 500;
+
+/** Scores an encoder by the neighbours of held-out images among training images. */
+export async function knnOfEncoder(
+  config: VitConfig,
+  params: VitParams<HostTensor>,
+  splits: DatasetSplits,
+  device: DeviceName,
+): Promise<Omit<KnnPoint, "step" | "imagesSeen">> {
+  const encoder = new DinoEncoder(config, params, { device, batchSize: 100 });
+  try {
+    const train = await features(encoder, splits.train, Math.min(splits.train.size, REFERENCES));
+    const test = await features(encoder, splits.test, splits.test.size);
+    const cls = await knnClassify(train.cls, test.cls),
+      patches = await knnClassify(train.patches, test.patches);
+    return {
+      clsAccuracy: cls.accuracy,
+      patchAccuracy: patches.accuracy,
+      references: cls.references,
+      samples: cls.samples,
+    };
+  } finally {
+    await encoder.dispose();
+  }
+}
+
+/** The same score for the pixels themselves, the level that an encoder must leave behind. */
+export async function knnOfPixels({ train, test }: DatasetSplits): Promise<number> {
+  const flat = (dataset: Dataset, count: number): LabelledMatrix => {
+    const indices = Array.from({ length: count }, (_, i) => i);
+    return { features: asMatrix(dataset.images(indices), 3), labels: dataset.labels(indices) };
+  };
+  const { accuracy } = await knnClassify(
+    flat(train, Math.min(train.size, REFERENCES)),
+    flat(test, Math.min(test.size, 1000)),
+  );
+  return accuracy;
+}
+
+async function features(
+  encoder: DinoEncoder,
+  dataset: Dataset,
+  count: number,
+): Promise<{ cls: LabelledMatrix; patches: LabelledMatrix }> {
+  const cls: HostTensor[] = [], patches: HostTensor[] = [];
+  for (let start = 0; start < count; start += CHUNK) {
+    const indices = Array.from({ length: Math.min(CHUNK, count - start) }, (_, i) => start + i);
+    const { clsBD, patchesBND } = await encoder.features(dataset.images(indices));
+    cls.push(clsBD);
+    patches.push(meanOverTokens(patchesBND));
+  }
+  const labels = dataset.labels(Array.from({ length: count }, (_, i) => i));
+  return {
+    cls: { features: asMatrix(concatRows(cls)), labels },
+    patches: { features: asMatrix(concatRows(patches)), labels },
+  };
+}
+
+function meanOverTokens({ shape: [batch, tokens, dim], data }: HostTensor): HostTensor {
+  const mean = new Float32Array(batch * dim);
+  for (let b = 0; b < batch; b++) {
+    for (let n = 0; n < tokens; n++) {
+      for (let d = 0; d < dim; d++) mean[b * dim + d] += data[(b * tokens + n) * dim + d] / tokens;
+    }
+  }
+  return float32(mean, [batch, dim]);
+}
