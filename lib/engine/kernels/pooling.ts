@@ -6,7 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
-import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
 import { type ConvInfo, TO_NCHW, TO_NHWC } from "./convolution.ts";
 import { select } from "./elementwise.ts";
@@ -129,6 +129,9 @@ function routeInTiles(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): 
 
 /** Overlapping windows: MaxPool's own indices into the channels-first input, then an ordered scatter. */
 function routeByIndex(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): Traced {
+  if (!recorder.target.cpuOperators) {
+    throw cannotCompile("MaxPoolGrad", "windows that overlap or are padded need the cpu device");
+  }
   const { graph } = recorder;
   const outShape = channelsFirst(info.outShape), inShape = channelsFirst(info.inShape);
   const [, index] = graph.multiNode(

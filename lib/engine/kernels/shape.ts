@@ -106,11 +106,27 @@ export function sliceTraced(
   const axes = value.shape.map((_, axis) => axis)
     .filter((axis) => value.shape[axis] !== 1 && (shape[axis] !== x.shape[axis] || steps[axis] < 0));
   if (axes.length === 0) return { ...x, value, shape };
+  const late = axes.some((axis) => steps[axis] < 0 && begin[axis] !== x.shape[axis] - 1);
+  if (late && !recorder.target.cpuOperators) return sliceFromEnd(recorder, x, begin, end, steps, shape);
   const { graph } = recorder;
   const pick = (list: readonly number[]) => graph.ints(axes.map((axis) => list[axis]));
   const valueShape = value.shape.map((extent, axis) => axes.includes(axis) ? shape[axis] : extent);
   const inputs = [value, pick(begin), pick(end), graph.ints(axes), pick(steps)];
   return { ...x, value: graph.node("Slice", inputs, { shape: valueShape, dtype: value.dtype }), shape };
+}
+
+/** The WebGPU provider of ONNX Runtime 1.30 starts every backward slice at the last element, so cut there first. */
+function sliceFromEnd(
+  recorder: Recorder,
+  x: Traced,
+  begin: readonly number[],
+  end: readonly number[],
+  steps: readonly number[],
+  shape: readonly number[],
+): Traced {
+  const cut = begin.map((start, axis) => steps[axis] < 0 ? start + 1 : x.shape[axis]);
+  const zeros = begin.map(() => 0), ones = begin.map(() => 1);
+  return sliceTraced(recorder, sliceTraced(recorder, x, zeros, cut, ones, cut), begin, end, steps, shape);
 }
 
 const slice: Kernel = (recorder, { x }, { begin, size }) => {
