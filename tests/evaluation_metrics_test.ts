@@ -165,6 +165,28 @@ Deno.test("a Fréchet result says its numbers and hashes, and its standard error
   assert.deepEqual([samples, references, dims, extractor, hash], [20, 4000, 12, "e", "r"]);
 });
 
+Deno.test("standard errors do not depend on how samples of several classes are ordered", async () => {
+  // Ten classes far apart: groups with unequal shares of them would give errors many times too large.
+  const sample = (label: string) => {
+    const x = normal(label, 400, 3);
+    for (let i = 0; i < 400; i++) x.data[3 * i + i % 2] += 10 * (i % 10);
+    return x;
+  };
+  const inTurn = sample("turn"), reference = sample("fixed");
+  const sorted = takeRows(inTurn, Array.from({ length: 400 }, (_, i) => (i % 40) * 10 + Math.floor(i / 40)));
+  const shuffled = takeRows(inTurn, new Rng(9).permutation(400));
+  const frechet = [inTurn, sorted, shuffled].map((x) => fidFromFeatures(x, reference, IDS));
+  const kernel = [];
+  for (const x of [inTurn, sorted, shuffled]) kernel.push(await kernelDistance(x, reference));
+  for (const [a, b, c] of [frechet, kernel]) {
+    for (const other of [b, c]) {
+      close(other.value, a.value, 1e-9 * Math.abs(a.value) + 1e-8);
+      const ratio = other.standardError / a.standardError;
+      assert.ok(ratio > 0.4 && ratio < 2.5, `${other.standardError} against ${a.standardError}`);
+    }
+  }
+});
+
 Deno.test("the value of a Fréchet result is the plain distance, whatever the groups", () => {
   const a = normal("a", 103, 5),
     b = normal("b", 90, 5),

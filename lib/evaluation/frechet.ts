@@ -16,6 +16,7 @@ import {
   zeroMatrix,
 } from "novae/analysis/mod.ts";
 import type { Matrix } from "novae/tensor/mod.ts";
+import { jackknifeGroups, jackknifeSpread } from "./jackknife.ts";
 
 /** A Fréchet distance and everything that it depends on. */
 export interface FrechetResult {
@@ -126,9 +127,10 @@ export function frechetDistance(a: GaussianStats, b: GaussianStats): number {
 /**
  * The Fréchet distance of samples to a reference set with its standard error, from features.
  *
- * The samples fall into `g` interleaved groups; `θ₍ᵢ₎` is the distance without group `i`. With their mean `θ̄` the
+ * The samples fall into `g` random groups (the same each time); `θ₍ᵢ₎` is the distance without group `i`. With their mean `θ̄` the
  * jackknife gives `SE² = (g−1)/g·Σ(θ₍ᵢ₎ − θ̄)²` and `θ_corrected = g·θ − (g−1)·θ̄`. Both concern the samples only: the
- * reference set is taken as it is.
+ * reference set is taken as it is. Where each class has a fixed number of samples the error is somewhat too large, as
+ * it counts the number as chance.
  *
  * *Source*: Efron and Stein, "The jackknife estimate of variance" (1981); Chong and Forsyth, arXiv 1911.07023, for
  * the bias. Groups rather than a bootstrap, since repeated rows would add a bias of their own.
@@ -150,9 +152,8 @@ export function fidFromFeatures(
     );
   }
   const prepared = reference instanceof FrechetReference ? reference : FrechetReference.of(reference);
-  const parts = Array.from(
-    { length: groups },
-    (_, g) => GaussianStats.of(takeRows(samples, every(samples, g, groups))),
+  const parts = jackknifeGroups(samples.rows, groups).map((rows) =>
+    GaussianStats.of(takeRows(samples, rows))
   );
   const mergedWithout = (left: number) => {
     const merged = new GaussianStats(samples.cols);
@@ -161,11 +162,10 @@ export function fidFromFeatures(
   };
   const value = prepared.distanceTo(mergedWithout(-1));
   const without = parts.map((_, g) => prepared.distanceTo(mergedWithout(g)));
-  const mean = without.reduce((a, b) => a + b, 0) / groups;
-  const spread = without.reduce((sum, v) => sum + (v - mean) ** 2, 0);
+  const { mean, standardError } = jackknifeSpread(without);
   return {
     value,
-    standardError: Math.sqrt(spread * (groups - 1) / groups),
+    standardError,
     biasCorrected: groups * value - (groups - 1) * mean,
     samples: samples.rows,
     references: prepared.count,
@@ -173,11 +173,4 @@ export function fidFromFeatures(
     extractor,
     reference: referenceHash,
   };
-}
-
-/** Rows `first`, `first + step`, …: samples are often ordered by class, and each group shall hold all classes. */
-function every(matrix: Matrix, first: number, step: number): number[] {
-  const indices = [];
-  for (let i = first; i < matrix.rows; i += step) indices.push(i);
-  return indices;
 }

@@ -5,6 +5,7 @@
  */
 import { type ProductOptions, visitProducts } from "novae/analysis/mod.ts";
 import type { Matrix } from "novae/tensor/mod.ts";
+import { jackknifeGroups, jackknifeSpread } from "./jackknife.ts";
 
 /** A kernel distance and what it depends on. */
 export interface KernelDistanceResult {
@@ -53,44 +54,48 @@ export async function kernelDistance(
         `got ${n} in ${groups} and ${m}`,
     );
   }
-  const blocks = await blockSums(samples, groups, options);
-  const cross = await crossSums(samples, references, groups, options);
-  const [within] = await blockSums(references, 1, options);
+  const members = jackknifeGroups(n, groups);
+  const blocks = await blockSums(samples, members, options);
+  const cross = await crossSums(samples, references, members, options);
+  const [within] = await blockSums(references, [Int32Array.from({ length: m }, (_, i) => i)], options);
   const referenceTerm = within / (m * (m - 1));
   const without = (left: number) => {
     let inside = 0, between = 0, count = 0;
     for (let a = 0; a < groups; a++) {
       if (a === left) continue;
-      count += Math.ceil((n - a) / groups);
+      count += members[a].length;
       between += cross[a];
       for (let b = 0; b < groups; b++) if (b !== left) inside += blocks[a * groups + b];
     }
     return inside / (count * (count - 1)) + referenceTerm - 2 * between / (count * m);
   };
   const values = Array.from({ length: groups }, (_, g) => without(g));
-  const mean = values.reduce((a, b) => a + b, 0) / groups;
-  const spread = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
   return {
     value: without(-1),
-    standardError: Math.sqrt(spread * (groups - 1) / groups),
+    standardError: jackknifeSpread(values).standardError,
     samples: n,
     references: m,
     dims: samples.cols,
   };
 }
 
-/** Sums of `k(xᵢ, xⱼ)`, i ≠ j, by the groups of `i` and `j`: an index's group is the index modulo their number. */
-async function blockSums(x: Matrix, groups: number, options: ProductOptions): Promise<Float64Array> {
-  const blocks = new Float64Array(groups * groups), scale = 1 / x.cols;
+/** Sums of `k(xᵢ, xⱼ)`, i ≠ j, by the groups of `i` and `j`. */
+async function blockSums(
+  x: Matrix,
+  members: readonly Int32Array[],
+  options: ProductOptions,
+): Promise<Float64Array> {
+  const groups = members.length, blocks = new Float64Array(groups * groups), groupOf = groupsByRow(members);
+  const scale = 1 / x.cols;
   await visitProducts(x, x, (block, start, end) => {
     for (let i = start; i < end; i++) {
-      const row = (i - start) * x.rows, group = i % groups;
+      const row = (i - start) * x.rows, into = groupOf[i] * groups;
       for (let g = 0; g < groups; g++) {
         let sum = 0;
-        for (let j = g; j < x.rows; j += groups) sum += cubic(block[row + j] * scale);
-        blocks[group * groups + g] += sum;
+        for (const j of members[g]) sum += cubic(block[row + j] * scale);
+        blocks[into + g] += sum;
       }
-      blocks[group * groups + group] -= cubic(block[row + i] * scale);
+      blocks[into + groupOf[i]] -= cubic(block[row + i] * scale);
     }
   }, options);
   return blocks;
@@ -100,19 +105,25 @@ async function blockSums(x: Matrix, groups: number, options: ProductOptions): Pr
 async function crossSums(
   x: Matrix,
   y: Matrix,
-  groups: number,
+  members: readonly Int32Array[],
   options: ProductOptions,
 ): Promise<Float64Array> {
-  const sums = new Float64Array(groups), scale = 1 / x.cols;
+  const sums = new Float64Array(members.length), groupOf = groupsByRow(members), scale = 1 / x.cols;
   await visitProducts(x, y, (block, start, end) => {
     for (let i = start; i < end; i++) {
       const row = (i - start) * y.rows;
       let sum = 0;
       for (let j = 0; j < y.rows; j++) sum += cubic(block[row + j] * scale);
-      sums[i % groups] += sum;
+      sums[groupOf[i]] += sum;
     }
   }, options);
   return sums;
+}
+
+function groupsByRow(members: readonly Int32Array[]): Int32Array {
+  const groupOf = new Int32Array(members.reduce((sum, rows) => sum + rows.length, 0));
+  members.forEach((rows, g) => rows.forEach((i) => groupOf[i] = g));
+  return groupOf;
 }
 
 function cubic(product: number): number {

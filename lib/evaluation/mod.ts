@@ -13,6 +13,7 @@ export * from "./classifier_training.ts";
 export * from "./feature_classifier.ts";
 export * from "./frechet.ts";
 export * from "./inception_score.ts";
+export * from "./jackknife.ts";
 export * from "./kernel_distance.ts";
 export * from "./manifold.ts";
 export * from "./reconstruction.ts";
