@@ -106,8 +106,9 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
 
     // ---- 2) metrics and the guard against divergence
     const evaluates = evaluateAt.has(step);
-    const checkpoints = step === steps || (checkpointEverySteps && step % checkpointEverySteps === 0) ||
-      options.signal?.aborted;
+    const stops = options.signal?.aborted ?? false;
+    const checkpoints = stops || step === steps ||
+      (checkpointEverySteps && step % checkpointEverySteps === 0);
     const logs = step % logEverySteps === 0 || step === steps;
     if (step % readEverySteps === 0 || logs || checkpoints || evaluates) {
       const values = await readScalars(metrics);
@@ -137,7 +138,7 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
       checkpointed = step;
     }
     if (evaluates) await options.onEvaluate?.(state, step);
-    if (options.signal?.aborted) break;
+    if (stops) break;
   }
   return { state, step, stopped: step < steps };
 }

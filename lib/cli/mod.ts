@@ -1,0 +1,6 @@
+/**
+ * The command line `novae`.
+ *
+ * @module
+ */
+export { buildProgram, main } from "./main.ts";

@@ -1,0 +1,301 @@
+/**
+ * What the comparison is made with: images, the frozen encoder, the classifier that scores, the autoencoders. Each
+ * model is loaded from a file, or trained in a stage of its own that a killed run resumes.
+ *
+ * @module
+ */
+import { ConfigError, Rng } from "novae/tensor/mod.ts";
+import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
+import { hashFile, pathExists } from "novae/io/mod.ts";
+import { type DatasetSplits, loadDataset, type OnDataProgress } from "novae/data/mod.ts";
+import {
+  countVitParams,
+  DinoEncoder,
+  type DinoRecipe,
+  initDinoState,
+  saveEncoder,
+  SMALL_RECIPE,
+  trainDino,
+  VIT_SIZES,
+  type VitConfig,
+} from "novae/dino/mod.ts";
+import {
+  type CompiledAutoencoder,
+  countParameters,
+  initAutoencoderState,
+  loadAutoencoder,
+  namedAutoencoder,
+  resolveSchedule,
+  saveAutoencoder,
+  scheduleSteps,
+  type SpaceName,
+  trainAutoencoder,
+} from "novae/autoencoder/mod.ts";
+import {
+  classifierConfig,
+  countClassifierParams,
+  FeatureClassifier,
+  initClassifierState,
+  loadClassifier,
+  saveClassifier,
+  trainFeatureClassifier,
+} from "novae/evaluation/mod.ts";
+import { CheckpointStore, type RunFolder, type StageContext } from "novae/experiment/mod.ts";
+import type { StudyConfig } from "./config.ts";
+import type { ModelRecord } from "./results.ts";
+
+/** Updates between log lines and between checkpoints of the models trained here. */
+const LOG_EVERY = 10;
+const CHECKPOINT_EVERY = 100;
+
+/** A run of the study and where it computes. */
+export interface StudyContext {
+  /** All settings. */
+  readonly config: StudyConfig;
+  /** Where results go. */
+  readonly run: RunFolder;
+  /** Where compiled work runs, `auto` resolved. */
+  readonly device: DeviceName;
+}
+
+/** Loads the images; `solids` are rendered the first time. */
+export async function loadStudyData(
+  data: StudyConfig["data"],
+  seed: number,
+  onProgress?: OnDataProgress,
+): Promise<DatasetSplits> {
+  const { name, path, train, test, imageSize } = data;
+  return await loadDataset({
+    name,
+    path: path === "" ? undefined : path,
+    train: name === "folder" ? undefined : train,
+    test: name === "folder" ? undefined : test,
+    imageSize,
+    seed,
+    onProgress,
+  });
+}
+
+/** The device of a run and why it was taken. */
+export async function studyDevice(config: StudyConfig): Promise<{ device: DeviceName; reason: string }> {
+  return await resolveDevice(config.device as DeviceName);
+}
+
+/** Loads the encoder, or trains it on the training images; its file is all that a resumed run needs. */
+export async function provideEncoder(
+  context: StudyContext,
+  data: DatasetSplits,
+  stage: StageContext,
+): Promise<ModelRecord> {
+  const { config, run, device } = context, { path, images } = config.encoder;
+  if (path !== "") {
+    await requireFile("encoder", path, "encoder.path");
+    return await encoderRecord(path, path, false);
+  }
+  const vit: VitConfig = {
+    ...VIT_SIZES[config.data.imageSize <= 32 ? "cifar10" : "solids"],
+    imageSize: config.data.imageSize,
+  };
+  const recipe = encoderRecipe(config);
+  const store = new CheckpointStore(run.file("checkpoints", "encoder"), { config: { vit, recipe, images } });
+  const like = initDinoState(new Rng(0), vit, recipe.head);
+  const latest = await store.latest();
+  const state = latest === null
+    ? undefined
+    : (await store.load(latest, { weights: like.teacher.vit, state: like })).state;
+  stage.update(latest ?? 0, recipe.steps);
+  const trained = await trainDino({
+    dataset: data.train,
+    vit,
+    recipe,
+    seed: config.seed,
+    device,
+    state,
+    logEverySteps: LOG_EVERY,
+    onLog: ({ step, metrics }) => stage.update(step, recipe.steps, `loss ${metrics.loss.toFixed(3)}`),
+    checkpointEverySteps: CHECKPOINT_EVERY,
+    onCheckpoint: async (reached, step) =>
+      await store.save(step, { weights: reached.teacher.vit, state: reached }),
+  });
+  const file = stage.file("encoder.safetensors");
+  await saveEncoder(file, vit, trained.encoder, {
+    dataset: data.train.name,
+    datasetHash: data.train.hash,
+    imagesSeen: String(recipe.steps * recipe.batchSize),
+  });
+  return await encoderRecord(file, `stages/${stage.name}/encoder.safetensors`, true);
+}
+
+/** The recipe of the project's encoders, cut to the images of the study and to the size of its images. */
+function encoderRecipe({ data, encoder }: StudyConfig): DinoRecipe {
+  const steps = Math.max(Math.ceil(encoder.images / SMALL_RECIPE.batchSize), 2);
+  const half = data.imageSize <= 32 ? 2 : 1;
+  return {
+    ...SMALL_RECIPE,
+    steps,
+    globalSize: SMALL_RECIPE.globalSize / half,
+    localSize: SMALL_RECIPE.localSize / half,
+  };
+}
+
+async function encoderRecord(file: string, name: string, trained: boolean): Promise<ModelRecord> {
+  const encoder = await DinoEncoder.load(file, { device: "cpu" });
+  try {
+    return { file: name, trained, hash: encoder.hash, parameters: countVitParams(encoder.config) };
+  } finally {
+    await encoder.dispose();
+  }
+}
+
+/** Loads the classifier, or trains it on the labelled training images. */
+export async function provideClassifier(
+  context: StudyContext,
+  data: DatasetSplits,
+  stage: StageContext,
+): Promise<ModelRecord> {
+  const { config, run, device } = context, { path, images } = config.classifier;
+  if (path !== "") {
+    await requireFile("classifier", path, "classifier.path");
+    const { hash, params, config: loaded } = await loadClassifier(path);
+    if (loaded.imageSize !== data.train.imageSize || loaded.classes.join() !== data.train.classes.join()) {
+      throw new ConfigError(
+        `Cannot score with ${path}: it must be trained on the classes and size of ${data.train.name}`,
+      );
+    }
+    return { file: path, trained: false, hash, parameters: countClassifierParams(params) };
+  }
+  const batchSize = 64, steps = Math.ceil(images / batchSize);
+  const settings = classifierConfig({ imageSize: data.train.imageSize, classes: data.train.classes });
+  const store = new CheckpointStore(run.file("checkpoints", "classifier"), { config: { settings, images } });
+  const like = initClassifierState(config.seed, settings);
+  const latest = await store.latest();
+  const state = latest === null
+    ? undefined
+    : (await store.load(latest, { weights: like.params, state: like })).state;
+  stage.update(latest ?? 0, steps);
+  const trained = await trainFeatureClassifier({
+    train: data.train,
+    test: data.test,
+    images,
+    batchSize,
+    seed: config.seed,
+    device,
+    state,
+    evaluations: 1,
+    logEverySteps: LOG_EVERY,
+    onLog: ({ step, metrics }) =>
+      stage.update(step, steps, `accuracy ${(100 * metrics.accuracy).toFixed(0)} %`),
+    checkpointEverySteps: CHECKPOINT_EVERY,
+    onCheckpoint: async (reached, step) =>
+      await store.save(step, { weights: reached.params, state: reached }),
+  });
+  const file = stage.file("classifier.safetensors");
+  await saveClassifier(file, trained.config, trained.params, trained.record);
+  return {
+    file: `stages/${stage.name}/classifier.safetensors`,
+    trained: true,
+    hash: trained.hash,
+    parameters: countClassifierParams(trained.params),
+  };
+}
+
+/** Loads the autoencoder of a space, or trains it. */
+export async function provideAutoencoder(
+  context: StudyContext,
+  space: SpaceName,
+  data: DatasetSplits,
+  encoder: DinoEncoder,
+  stage: StageContext,
+): Promise<ModelRecord> {
+  const { config, run, device } = context, { folder, images } = config.autoencoder;
+  if (folder !== "") {
+    const path = `${folder}/ae-${space}-${config.data.name}.safetensors`;
+    await requireFile(`autoencoder of ${space}`, path, "autoencoder.folder");
+    return await autoencoderRecord(path, path, false, encoder);
+  }
+  const model = namedAutoencoder("micro", {
+    space,
+    imageSize: config.data.imageSize,
+    patchSize: encoder.config.patchSize,
+    featureChannels: space === "vae" ? undefined : encoder.width,
+  });
+  const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
+  const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
+    config: { model, schedule, encoder: space === "vae" ? null : encoder.hash },
+  });
+  const like = initAutoencoderState(new Rng(0), model);
+  const latest = await store.latest();
+  const resume = latest === null
+    ? undefined
+    : (await store.load(latest, { weights: like.ema, state: like })).state;
+  stage.update(latest ?? 0, steps);
+  const trained = await trainAutoencoder({
+    config: model,
+    schedule,
+    train: data.train,
+    heldOut: data.test,
+    encoder: space === "vae" ? undefined : encoder,
+    device,
+    resume,
+    evaluations: 1,
+    logEverySteps: LOG_EVERY,
+    onLog: ({ step, metrics }) => stage.update(step, steps, `loss ${metrics.loss.toPrecision(3)}`),
+    checkpointEverySteps: CHECKPOINT_EVERY,
+    onCheckpoint: async (reached, step) => await store.save(step, { weights: reached.ema, state: reached }),
+  });
+  const file = stage.file(`ae-${space}.safetensors`);
+  await saveAutoencoder(file, {
+    config: model,
+    params: trained.params,
+    stats: trained.stats,
+    alignment: trained.alignment,
+    encoderHash: space === "vae" ? undefined : encoder.hash,
+    metadata: { dataset: data.train.name, datasetHash: data.train.hash, imagesSeen: String(images) },
+  });
+  return await autoencoderRecord(file, `stages/${stage.name}/ae-${space}.safetensors`, true, encoder);
+}
+
+/** Path of the file of a model record. */
+export function modelPath(run: RunFolder, record: ModelRecord): string {
+  return record.trained ? `${run.path}/${record.file}` : record.file;
+}
+
+/** Opens the classifier of a record. */
+export async function openClassifier(context: StudyContext, record: ModelRecord): Promise<FeatureClassifier> {
+  return await FeatureClassifier.load(modelPath(context.run, record), { device: context.device });
+}
+
+/** Opens the autoencoder of a record. */
+export async function openAutoencoder(
+  context: StudyContext,
+  record: ModelRecord,
+  encoder: DinoEncoder,
+): Promise<CompiledAutoencoder> {
+  return await loadAutoencoder(modelPath(context.run, record), { encoder, device: context.device });
+}
+
+async function autoencoderRecord(
+  file: string,
+  name: string,
+  trained: boolean,
+  encoder: DinoEncoder,
+): Promise<ModelRecord> {
+  const autoencoder = await loadAutoencoder(file, { encoder, device: "cpu" });
+  try {
+    return {
+      file: name,
+      trained,
+      hash: await hashFile(file),
+      parameters: countParameters(autoencoder.params),
+    };
+  } finally {
+    await autoencoder.dispose();
+  }
+}
+
+async function requireFile(what: string, path: string, key: string): Promise<void> {
+  if (await pathExists(path)) return;
+  throw new ConfigError(
+    `Cannot load ${what}: ${key} must name a file that exists, got ${path}; leave ${key} empty to train it`,
+  );
+}
