@@ -86,51 +86,49 @@ export function registerTrainEncoder(program: Command): void {
 async function trainEncoder(options: EncoderOptions): Promise<void> {
   const { data: name, path, train, test } = options;
   const splits = await loadDataset({ name, path, train, test });
-  const config = resolveConfig(options, splits);
-  const { device, reason } = await resolveDevice(options.device);
+  const config = resolveConfig(options, splits), { steps } = config.recipe;
+  const choice = await resolveDevice(options.device);
   const store = new CheckpointStore(join(options.run, "checkpoints"), { config });
   await makeFolder(dirname(options.out));
   const { state, progress } = await startingPoint(store, config, options);
   const started = performance.now() - 1000 * progress.wallSec;
+  const takeTime = () => progress.wallSec = (performance.now() - started) / 1000;
   const say = (line: string) => {
     console.log(line);
     progress.log.push(line);
   };
-  if (state === undefined) await announce(say, config, splits, device, reason);
-  const note = async (encoder: VitParams<HostTensor>, step: number) => {
-    if (progress.knn.some((point) => point.step === step)) return;
-    const point = await knnOfEncoder(config.vit, encoder, splits, device);
-    progress.knn.push({ step, imagesSeen: step * config.recipe.batchSize, ...point });
-    say(
-      `step ${step}: k-NN accuracy ${point.clsAccuracy.toFixed(3)} (class), ${
-        point.patchAccuracy.toFixed(3)
-      } (patches)`,
-    );
-  };
-  const { steps } = config.recipe;
-  const result = await trainDino({
+  if (state === undefined) await announce(say, config, splits, choice);
+  const { encoder } = await trainDino({
     dataset: splits.train,
     ...config,
-    device,
+    device: choice.device,
     state,
     logEverySteps: Math.max(1, Math.round(steps / 40)),
     onLog: (entry) => say(logLine(entry)),
     checkpointEverySteps: options.checkpointEvery,
     onCheckpoint: async (trained, step) => {
-      progress.wallSec = (performance.now() - started) / 1000;
+      takeTime();
       await store.save(step, { weights: trained.teacher.vit, state: trained, meta: { ...progress } });
     },
-    evaluateAtSteps: Array.from(
-      { length: options.evaluations },
-      (_, i) => Math.round(steps * (i + 1) / options.evaluations),
-    ),
-    onEvaluate: note,
+    evaluateAtSteps: evenSteps(steps, options.evaluations),
+    onEvaluate: async (trained, step) => {
+      if (progress.knn.some((point) => point.step === step)) return;
+      const point = await knnOfEncoder(config.vit, trained, splits, choice.device);
+      progress.knn.push({ step, imagesSeen: step * config.recipe.batchSize, ...point });
+      const [cls, patches] = [point.clsAccuracy, point.patchAccuracy].map((share) => share.toFixed(3));
+      say(`step ${step}: k-NN accuracy ${cls} (class), ${patches} (patches)`);
+    },
   });
-  progress.wallSec = (performance.now() - started) / 1000;
-  await writeResult(options, config, progress, result.encoder, { device, reason });
+  takeTime();
+  await writeResult(options, config, progress, encoder, choice);
   console.log(
     `${options.out}.safetensors: ${countVitParams(config.vit)} parameters, ${Math.round(progress.wallSec)} s`,
   );
+}
+
+/** `count` steps at equal distances, the last one being the end of the training. */
+function evenSteps(steps: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => Math.round(steps * (i + 1) / count));
 }
 
 function resolveConfig(options: EncoderOptions, splits: DatasetSplits): EncoderConfig {
@@ -183,8 +181,7 @@ async function announce(
   say: (line: string) => void,
   config: EncoderConfig,
   splits: DatasetSplits,
-  device: string,
-  reason: string,
+  { device, reason }: { device: string; reason: string },
 ): Promise<void> {
   const { vit, data, recipe } = config;
   say(
