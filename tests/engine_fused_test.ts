@@ -6,6 +6,7 @@ import {
   gelu,
   geluErf,
   groupNorm,
+  jit,
   layerNorm,
   silu,
   softmaxCrossEntropy,
@@ -103,6 +104,8 @@ Deno.test("fused operations compile at sizes around boundaries", () =>
       attention(q, k, v)),
     odd("attention of width 1", [normal(2, 3, 4, 1), normal(2, 3, 5, 1), normal(2, 3, 5, 1)], (q, k, v) =>
       attention(q, k, v)),
+    odd("attention of many keys", [normal(1, 2, 3, 2), normal(1, 2, 11, 2), normal(1, 2, 11, 2)], (q, k, v) =>
+      attention(q, k, v)),
     odd("groupNorm in one group", [normal(2, 3, 3, 4), normal(4), normal(4)], (x, w, b) =>
       groupNorm(x, 1, w, b)),
     odd("groupNorm in as many groups as channels", [normal(1, 4, 4, 3), normal(3), normal(3)], (x, w, b) =>
@@ -133,6 +136,19 @@ Deno.test("fused operations dispose of what they make", async () => {
     });
     assert.equal(tf.memory().numTensors, before, name);
   }
+});
+
+Deno.test("attention weights are kept for short sequences and recomputed for long ones", async () => {
+  const counts = [];
+  for (const tokens of [8, 40]) {
+    const fn = jit((q: tf.Tensor) => tf.grad((x) => tf.sum(tf.square(attention(x, x, x))))(q), {
+      device: "cpu",
+    });
+    await fn(normal(1, 2, tokens, 8));
+    counts.push(fn.inspect()[0].nodeCounts.Softmax);
+    await fn.dispose();
+  }
+  assert.deepEqual(counts, [1, 2]);
 });
 
 Deno.test("groupNorm refuses groups that do not divide the channels", () => {

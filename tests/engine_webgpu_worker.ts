@@ -28,7 +28,7 @@ async function compareCases(cases: readonly Case[]): Promise<void> {
   }
 }
 
-/** Three updates of a small transformer, state kept on the device. */
+/** Three updates of a small transformer, state kept on the device; eager on tfjs's webgpu backend too. */
 async function compareSteps(): Promise<void> {
   type State = { x: tf.Tensor; w: tf.Tensor };
   const step = (state: State) => {
@@ -42,7 +42,7 @@ async function compareSteps(): Promise<void> {
   };
   const start = { x: normal(2, 3, 8), w: normal(8, 5) };
   const results: HostTensor[][] = [];
-  for (const device of ["cpu", "webgpu"] as const) {
+  for (const device of ["cpu", "webgpu", "tfjs-webgpu"] as const) {
     const fn = jit(step, { device, donate: [0] });
     let [state, loss] = await fn(start);
     for (let i = 0; i < 2; i++) {
@@ -53,7 +53,9 @@ async function compareSteps(): Promise<void> {
     disposeTree([state, loss]);
     await fn.dispose();
   }
-  results[0].forEach((tensor, i) => assertClose(results[1][i], tensor, "training step"));
+  for (const other of results.slice(1)) {
+    results[0].forEach((tensor, i) => assertClose(other[i], tensor, "training step"));
+  }
 }
 
 const auto = await resolveDevice("auto");

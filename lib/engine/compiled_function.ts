@@ -3,18 +3,14 @@
  *
  * @module
  */
-import * as tf from "@tensorflow/tfjs";
 import type * as ort from "onnxruntime-node";
-import { DeviceError, flattenTree, type HostTensor, mapTree } from "novae/tensor/mod.ts";
+import { DeviceError, flattenTree, type HostTensor } from "novae/tensor/mod.ts";
 import type { DType } from "novae/tensor/mod.ts";
 import type { CompiledDevice } from "./device.ts";
 import { DeviceTensor, isFeedTensor } from "./device_tensor.ts";
-import type { Value } from "./graph.ts";
-import { type ModelOutput, type OnnxModel, writeModel } from "./onnx_model.ts";
 import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
-import { blockRows } from "./row_blocks.ts";
 import { createSession } from "./session.ts";
-import { trace } from "./trace.ts";
+import { type TracedFunction, traceFunction } from "./traced_function.ts";
 
 /** What a compiled graph consists of and took. */
 export interface CompiledGraph {
@@ -43,66 +39,6 @@ export interface CompileOptions {
   readonly threads?: number;
 }
 
-/** The ONNX form of a traced function. */
-export interface TracedFunction {
-  readonly model: OnnxModel;
-  readonly outputs: readonly ModelOutput[];
-  /** Rebuilds what the function returned around the tensors of the outputs. */
-  readonly rebuild: (tensors: ReadonlyMap<string, DeviceTensor>) => unknown;
-}
-
-const isTracedTensor = (value: unknown): boolean => value instanceof tf.Tensor;
-
-/** Traces a function with arguments of the given form; inputs are `in0`, `in1`, … in the order of the leaves. */
-export function traceFunction(
-  fn: (...args: never[]) => unknown,
-  args: readonly unknown[],
-  device: CompiledDevice,
-  name: string,
-): TracedFunction {
-  const { recorder, result } = trace({ cpuOperators: device === "cpu" }, (input, output) => {
-    let count = 0;
-    const traced = mapTree<never[]>(args, isFeedTensor, (leaf) => {
-      if (!isFeedTensor(leaf)) return leaf;
-      return input(`in${count++}`, { shape: leaf.shape, dtype: leaf.dtype });
-    });
-    return valuesOf(fn(...traced), output, name);
-  });
-  const { graph, outputs: values } = device === "cpu"
-    ? blockRows(recorder.graph, result.values)
-    : { graph: recorder.graph, outputs: result.values };
-  const outputs: ModelOutput[] = values.map((value, i) => ({ name: `out${i}`, value }));
-  const rebuild = (tensors: ReadonlyMap<string, DeviceTensor>) =>
-    mapTree(result.tree, (leaf) => leaf instanceof OutputSlot, (leaf) => {
-      return leaf instanceof OutputSlot ? tensors.get(`out${leaf.index}`) : leaf;
-    });
-  return { model: writeModel(graph, outputs, name), outputs, rebuild };
-}
-
-/** Stands for output `index` in the returned tree. */
-class OutputSlot {
-  constructor(readonly index: number) {}
-}
-
-function valuesOf(
-  result: unknown,
-  output: (tensor: tf.Tensor) => Value,
-  name: string,
-): { tree: unknown; values: Value[] } {
-  const values: Value[] = [];
-  const tree = mapTree(result, isTracedTensor, (leaf, path) => {
-    if (leaf instanceof tf.Tensor) return new OutputSlot(values.push(output(leaf)) - 1);
-    if (leaf === null || typeof leaf !== "object" && typeof leaf !== "function") return leaf;
-    if (leaf instanceof Promise) leaf.catch(() => {});
-    const kind = leaf instanceof Promise ? "a promise (make it synchronous)" : "something else";
-    throw new TypeError(
-      `Cannot compile ${name}: it must return tensors, numbers, strings, booleans or a tree of them, ` +
-        `got ${kind}${path === "" ? "" : ` at ${path}`}`,
-    );
-  });
-  return { tree, values };
-}
-
 /** Traces and compiles a function for the form of the given arguments. */
 export async function compileFunction(
   fn: (...args: never[]) => unknown,
@@ -110,7 +46,7 @@ export async function compileFunction(
   options: CompileOptions,
 ): Promise<CompiledFunction> {
   const start = performance.now();
-  const traced = traceFunction(fn, args, options.device, options.name);
+  const traced = traceFunction(fn, args, { cpuOperators: options.device === "cpu", name: options.name });
   const traceMs = performance.now() - start;
   const session = await createSession(traced.model.bytes, options.device, {
     threads: options.threads,

@@ -32,7 +32,7 @@ function prepare(device: EagerDevice): Promise<void> {
 }
 
 async function initialise(device: EagerDevice): Promise<void> {
-  const previous = tf.engine().backendName;
+  const previous = backendInUse();
   try {
     if (device === "tfjs-wasm") {
       const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");
@@ -46,8 +46,13 @@ async function initialise(device: EagerDevice): Promise<void> {
   } catch (error) {
     throw new DeviceError(`Cannot use device ${device}: ${messageOf(error)}`, { cause: error });
   } finally {
-    if (previous) await tf.setBackend(previous);
+    await tf.setBackend(previous);
   }
+}
+
+/** tfjs chooses a backend when it first needs one; loading others must not change that choice, which is `cpu` here. */
+function backendInUse(): string {
+  return tf.engine().backendName ?? "cpu";
 }
 
 /** Storage in a tfjs tensor. */
@@ -72,7 +77,7 @@ export async function runEagerly(
   donate: readonly number[],
 ): Promise<unknown> {
   await prepare(device);
-  const previous = tf.engine().backendName;
+  const previous = backendInUse();
   // Synchronous once the backend is initialised, so nothing else runs on it meanwhile.
   tf.setBackend(BACKENDS[device]);
   try {
@@ -94,7 +99,7 @@ export async function runEagerly(
     for (const index of donate) giveAway(args[index]);
     return result;
   } finally {
-    if (previous) tf.setBackend(previous);
+    tf.setBackend(previous);
   }
 }
 

@@ -62,10 +62,10 @@ export function writeModel(graph: Graph, outputs: readonly ModelOutput[], name: 
       message(writer, 12, () => writeValueInfo(writer, output.name, output.value));
     }
   });
-  for (const [domain, version] of [["", OPSET], [CONTRIB_DOMAIN, 1]] as const) {
+  for (const domain of new Set(["", ...nodes.map((node) => node.domain)])) {
     message(writer, 8, () => {
       text(writer, 1, domain);
-      int(writer, 2, version);
+      int(writer, 2, domain === CONTRIB_DOMAIN ? 1 : OPSET);
     });
   }
   const nodeCounts: Record<string, number> = {};

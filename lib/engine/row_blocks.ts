@@ -179,7 +179,13 @@ class Rewriter {
     const region = this.#regionOf.get(node);
     if (!region) {
       const inputs = node.inputs.map((input) => input && this.plain(input));
-      const made = this.result.multiNode(node.op, inputs, node.outputs, { ...node.attributes }, node.domain);
+      const made = this.result.multiNode(
+        node.op,
+        inputs,
+        node.outputs,
+        { ...node.attributes },
+        node.domain,
+      );
       node.outputs.forEach((output, i) => this.#plain.set(output, made[i]));
     } else if (
       hasRows(node.outputs[0], region.rows) && rowForm(node, wideOf(node, region.rows)[0]) === "map"

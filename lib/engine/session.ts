@@ -18,7 +18,7 @@ export interface SessionOptions {
   readonly profilePrefix?: string;
 }
 
-/** It would undo the transposes that the recording chooses because they are faster. */
+/** It would undo transposes that the recording chose because they are faster. */
 const DISABLED_OPTIMIZERS = "MatmulTransposeFusion";
 
 /** Half the logical processors: hyper-threads share the vector units that matter here. */

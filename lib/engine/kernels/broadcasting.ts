@@ -104,15 +104,37 @@ function simplify(
   if (op === "Div" && right !== undefined && isPowerOfTwo(right)) {
     return elementwise(recorder, "Mul", [a, recorder.fill(1 / right, [], dtype)]);
   }
+  if (op === "Mul") {
+    const joined = joinFactors(recorder, a, b);
+    if (joined) return joined;
+  }
   if (op === "Pow" && right === 2) return elementwise(recorder, "Mul", [a, a]);
   return undefined;
 }
 
-function isPowerOfTwo(value: number): boolean {
-  return value > 0 && Number.isInteger(Math.log2(value)) && Math.abs(Math.log2(value)) < 100;
+/** Factors that neither overflow nor underflow when multiplied with one another first. */
+const TAME = (factor: number): boolean => Math.abs(factor) > 1e-6 && Math.abs(factor) < 1e6;
+
+/** (x · s) · c becomes x · (s · c) for a scalar s and a constant c: one pass over x instead of two. */
+function joinFactors(recorder: Recorder, a: Traced, b: Traced): Traced | undefined {
+  const [x, factor] = constantScalar(a.value) === undefined ? [a, b] : [b, a];
+  const inner = x.value.producer;
+  const constant = constantScalar(factor.value);
+  if (constant === undefined || !TAME(constant) || inner?.op !== "Mul" || sizeOf(x.value.shape) === 1) {
+    return undefined;
+  }
+  const scalar = inner.inputs.find((input) => sizeOf(input!.shape) === 1);
+  const rest = inner.inputs.find((input) => input !== scalar);
+  if (!scalar || !rest || !sameShape(rest.shape, x.value.shape)) return undefined;
+  const known = constantScalar(scalar);
+  if (known !== undefined && !TAME(known)) return undefined;
+  const both = elementwise(recorder, "Mul", [
+    { value: recorder.reshape(scalar, []), shape: [], dtype: x.dtype },
+    { value: recorder.reshape(factor.value, []), shape: [], dtype: x.dtype },
+  ]);
+  return elementwise(recorder, "Mul", [{ value: rest, shape: x.shape, dtype: x.dtype }, both]);
 }
 
-/** Whether a value is the constant `number`. */
-export function isConstant(value: Value, number: number): boolean {
-  return constantScalar(value) === number;
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value)) && Math.abs(Math.log2(value)) < 100;
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { CONTRIB_DOMAIN, type NodeAttribute } from "../graph.ts";
-import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { type Kernel, type Traced, whole } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
 import { matMul } from "./matmul.ts";
 
@@ -53,25 +53,16 @@ const scaledMatMul: Kernel = (recorder, { a, b }, { scale, transposeA, transpose
   if (!recorder.target.cpuOperators) {
     return withNumber(recorder, "Mul", matMul(recorder, a, b, transposeA, transposeB), scale);
   }
-  return fusedProduct(recorder, a, b, { scale, transposeA, transposeB });
-};
-
-function fusedProduct(
-  recorder: Recorder,
-  a: Traced,
-  b: Traced,
-  { scale, transposeA, transposeB }: { scale: number; transposeA: boolean; transposeB: boolean },
-): Traced {
   const rows = a.shape.at(transposeA ? -1 : -2)!, cols = b.shape.at(transposeB ? -2 : -1)!;
   const spec = { shape: [...a.shape.slice(0, -2), rows, cols], dtype: "float32" as const };
   const flags = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: scale } };
   const inputs = [recorder.full(a), recorder.full(b)];
   return whole(recorder.graph.node("FusedMatMul", inputs, spec, flags, CONTRIB_DOMAIN));
-}
+};
 
 export const FUSED_KERNELS: Readonly<Record<string, Kernel>> = {
+  [GELU]: gelu,
   [LAYER_NORM]: layerNorm,
   [NORMALISE]: normalise,
-  [GELU]: gelu,
   [SCALED_MATMUL]: scaledMatMul,
 };

@@ -1,0 +1,91 @@
+/**
+ * Turns a function of trees of tensors into an ONNX model.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { mapTree } from "novae/tensor/mod.ts";
+import { isFeedTensor } from "./device_tensor.ts";
+import type { Value } from "./graph.ts";
+import { type ModelOutput, type OnnxModel, writeModel } from "./onnx_model.ts";
+import { blockRows } from "./row_blocks.ts";
+import { trace } from "./trace.ts";
+
+/** The ONNX form of a traced function. */
+export interface TracedFunction {
+  readonly model: OnnxModel;
+  readonly outputs: readonly ModelOutput[];
+  /** Rebuilds what the function returned around the tensors of the outputs. */
+  readonly rebuild: (tensors: ReadonlyMap<string, unknown>) => unknown;
+}
+
+/** How a function is traced. */
+export interface TraceOptions {
+  /** Whether the model is for ONNX Runtime's CPU provider, with its own operators and in blocks that fit its cache. */
+  readonly cpuOperators: boolean;
+  /** Name of the function. */
+  readonly name: string;
+  /** Name of the input for the `index`th tensor; `in0`, `in1`, … unless given. */
+  readonly inputName?: (index: number, path: string) => string;
+  /** Name of the output for the `index`th tensor; `out0`, `out1`, … unless given. */
+  readonly outputName?: (index: number, path: string) => string;
+}
+
+const isTracedTensor = (value: unknown): boolean => value instanceof tf.Tensor;
+
+/** Traces a function with arguments of the given form; inputs and outputs are in the order of the leaves. */
+export function traceFunction(
+  fn: (...args: never[]) => unknown,
+  args: readonly unknown[],
+  options: TraceOptions,
+): TracedFunction {
+  const { name, cpuOperators, inputName = (i) => `in${i}`, outputName = (i) => `out${i}` } = options;
+  const { recorder, result } = trace({ cpuOperators }, (input, output) => {
+    let count = 0;
+    const traced = mapTree<never[]>(
+      args,
+      isFeedTensor,
+      (leaf, path) => isFeedTensor(leaf) ? input(inputName(count++, path), leaf) : leaf,
+    );
+    return valuesOf(fn(...traced), output, name);
+  });
+  const { graph, outputs: values } = cpuOperators
+    ? blockRows(recorder.graph, result.values)
+    : { graph: recorder.graph, outputs: result.values };
+  const outputs = values.map((value, i): ModelOutput => ({ name: outputName(i, result.paths[i]), value }));
+  const isSlot = (leaf: unknown) => leaf instanceof OutputSlot;
+  const rebuild = (tensors: ReadonlyMap<string, unknown>) =>
+    mapTree(
+      result.tree,
+      isSlot,
+      (leaf) => leaf instanceof OutputSlot ? tensors.get(outputs[leaf.index].name) : leaf,
+    );
+  return { model: writeModel(graph, outputs, name), outputs, rebuild };
+}
+
+/** Stands for output `index` in the returned tree. */
+class OutputSlot {
+  constructor(readonly index: number) {}
+}
+
+function valuesOf(
+  result: unknown,
+  output: (tensor: tf.Tensor) => Value,
+  name: string,
+): { tree: unknown; values: Value[]; paths: string[] } {
+  const values: Value[] = [], paths: string[] = [];
+  const tree = mapTree(result, isTracedTensor, (leaf, path) => {
+    if (leaf instanceof tf.Tensor) {
+      paths.push(path);
+      return new OutputSlot(values.push(output(leaf)) - 1);
+    }
+    if (leaf === null || typeof leaf !== "object" && typeof leaf !== "function") return leaf;
+    if (leaf instanceof Promise) leaf.catch(() => {});
+    const kind = leaf instanceof Promise ? "a promise (make it synchronous)" : "something else";
+    throw new TypeError(
+      `Cannot compile ${name}: it must return tensors, numbers, strings, booleans or a tree of them, ` +
+        `got ${kind}${path === "" ? "" : ` at ${path}`}`,
+    );
+  });
+  return { tree, values, paths };
+}
