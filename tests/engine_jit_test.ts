@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
 import { DeviceTensor, disposeTree, jit, layerNorm, read, resolveDevice } from "novae/engine/mod.ts";
-import { DeviceError, float32, type HostTensor, int32, scalar } from "novae/tensor/mod.ts";
+import { DeviceError, float32, type HostTensor, int32, rows, scalar } from "novae/tensor/mod.ts";
 import { assertClose, eager, normal, toTf } from "./engine_harness.ts";
 
 await tf.setBackend("cpu");
@@ -99,6 +99,13 @@ Deno.test("results can be fed again and an input can be returned as it is", asyn
   assert.deepEqual([...second.sum.data], [5, 6]);
   assert.deepEqual([...second.same.data], [2, 3]);
   assert.deepEqual([...second.twice.data], [2, 3]);
+  await fn.dispose();
+});
+
+Deno.test("views into larger arrays are fed and read as what they show", async () => {
+  const fn = jit((x: tf.Tensor, n: tf.Tensor) => tf.mul(x, tf.cast(n, "float32")), cpu);
+  const x = rows(float32([1, 2, 3, 4, 5, 6], [3, 2]), 1, 2), n = rows(int32([7, 8, 9, 10], [2, 2]), 1, 2);
+  assert.deepEqual([...(await read(await fn(x, n))).data], [27, 40]);
   await fn.dispose();
 });
 

@@ -57,8 +57,8 @@ const outputShape = (info: ConvInfo): number[] => [
   info.outChannels,
 ];
 
-/** Whether the kernel's positions tile the image: then the convolution is one matrix product over patches. */
-function isPatchwise(info: ConvInfo): boolean {
+/** Whether the kernel's positions tile the image: then a convolution is one matrix product over patches. */
+export function tilesImage(info: ConvInfo): boolean {
   const { top, bottom, left, right } = info.padInfo;
   return top + bottom + left + right === 0 && info.dilationHeight === 1 && info.dilationWidth === 1 &&
     info.strideHeight === info.filterHeight && info.strideWidth === info.filterWidth &&
@@ -96,7 +96,7 @@ const pads = ({ padInfo }: ConvInfo): number[] => [
 
 function convolve(recorder: Recorder, x: Traced, filter: Traced, info: ConvInfo): Traced {
   const pixels = recorder.full(x), kernel = recorder.full(filter);
-  if (isPatchwise(info)) {
+  if (tilesImage(info)) {
     const matrix = recorder.reshape(kernel, [sizeOf(kernel.shape.slice(0, 3)), info.outChannels]);
     const rows = matMul(recorder, whole(patches(recorder, pixels, info)), whole(matrix));
     return whole(recorder.reshape(rows.value, outputShape(info)));
@@ -139,7 +139,7 @@ const fusedConv2d: Kernel = (recorder, { x, filter, bias, preluActivationWeights
 const conv2dBackpropInput: Kernel = (recorder, { dy, filter }, attrs) => {
   const info = convInfo("Conv2DBackpropInput", attrs.inputShape, filter.shape, attrs);
   const gradient = recorder.full(dy), kernel = recorder.full(filter);
-  if (isPatchwise(info)) {
+  if (tilesImage(info)) {
     const rows = recorder.reshape(gradient, [sizeOf(gradient.shape.slice(0, 3)), info.outChannels]);
     const matrix = recorder.reshape(kernel, [sizeOf(kernel.shape.slice(0, 3)), info.outChannels]);
     const product = matMul(recorder, whole(rows), whole(matrix), false, true);
@@ -186,7 +186,7 @@ function flipKernel(recorder: Recorder, kernel: Value): Value {
 const conv2dBackpropFilter: Kernel = (recorder, { x, dy }, attrs) => {
   const info = convInfo("Conv2DBackpropFilter", x.shape, attrs.filterShape, attrs);
   const pixels = recorder.full(x), gradient = recorder.full(dy);
-  if (isPatchwise(info)) {
+  if (tilesImage(info)) {
     const rows = recorder.reshape(gradient, [sizeOf(gradient.shape.slice(0, 3)), info.outChannels]);
     const product = matMul(recorder, whole(patches(recorder, pixels, info)), whole(rows), true, false);
     return whole(recorder.reshape(product.value, info.filterShape));

@@ -8,7 +8,7 @@ import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
 import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
-import { type ConvInfo, TO_NCHW, TO_NHWC } from "./convolution.ts";
+import { type ConvInfo, tilesImage, TO_NCHW, TO_NHWC } from "./convolution.ts";
 import { select } from "./elementwise.ts";
 
 interface PoolAttrs {
@@ -47,19 +47,11 @@ const pool = (op: "AveragePool" | "MaxPool"): Kernel => (recorder, { x }, attrs:
   return whole(recorder.transpose(node, TO_NHWC));
 };
 
-/** Whether windows tile the image without overlap or padding. */
-function tiles(info: ConvInfo): boolean {
-  const { top, left, bottom, right } = info.padInfo;
-  return top + left + bottom + right === 0 && info.strideHeight === info.filterHeight &&
-    info.strideWidth === info.filterWidth && info.outHeight * info.filterHeight === info.inHeight &&
-    info.outWidth * info.filterWidth === info.inWidth;
-}
-
 /** tfjs spreads dy / (window area), padded or not. */
 const avgPoolGrad: Kernel = (recorder, { dy, input }, attrs: PoolAttrs) => {
   const info = poolInfo(input.shape, attrs);
   const share = withNumber(recorder, "Mul", dy, 1 / (info.filterHeight * info.filterWidth));
-  return tiles(info) ? spread(recorder, share, info) : spreadOverlapping(recorder, share, info);
+  return tilesImage(info) ? spread(recorder, share, info) : spreadOverlapping(recorder, share, info);
 };
 
 /** Repeats each output pixel over its window. */
@@ -95,7 +87,7 @@ function spreadOverlapping(recorder: Recorder, share: Traced, info: ConvInfo): T
 /** dy goes to the first largest pixel of its window. */
 const maxPoolGrad: Kernel = (recorder, { dy, input }, attrs: PoolAttrs) => {
   const info = poolInfo(input.shape, attrs);
-  return tiles(info)
+  return tilesImage(info)
     ? routeInTiles(recorder, recorder.full(dy), recorder.full(input), info)
     : routeByIndex(recorder, recorder.full(dy), recorder.full(input), info);
 };
