@@ -44,6 +44,8 @@ export interface CompiledAutoencoderOptions {
   readonly stats?: LatentStats;
   /** Where it runs; default `auto`. */
   readonly device?: DeviceName;
+  /** Threads on the CPU; default: the number of cores. */
+  readonly threads?: number;
   /** Most images that run at once. Default 64. */
   readonly batchSize?: number;
 }
@@ -60,6 +62,12 @@ export interface LatentParts {
 
 type Network = (input: tf.Tensor) => tf.Tensor;
 
+/** Where networks run. */
+interface Place {
+  readonly device: DeviceName;
+  readonly threads?: number;
+}
+
 /** The compiled networks of one set of weights. */
 interface Networks {
   /** Images in [0, 1] to the residual or to the `vae`'s mean; absent for `dino`. */
@@ -75,7 +83,7 @@ export class CompiledAutoencoder implements Autoencoder {
   /** The frozen encoder; undefined for `vae`. */
   readonly encoder: FrozenEncoder | undefined;
   readonly #batchSize: number;
-  readonly #device: DeviceName;
+  readonly #place: Place;
   #networks: Networks;
   #params: AutoencoderParams<HostTensor>;
   #alignment: AlignmentStats | undefined;
@@ -91,7 +99,7 @@ export class CompiledAutoencoder implements Autoencoder {
     params: AutoencoderParams<HostTensor>,
     options: CompiledAutoencoderOptions = {},
   ) {
-    const { device = "auto", batchSize = 64, encoder } = options;
+    const { device = "auto", threads, batchSize = 64, encoder } = options;
     expectEncoder(config, encoder);
     this.config = config;
     this.encoder = encoder;
@@ -99,8 +107,8 @@ export class CompiledAutoencoder implements Autoencoder {
     this.#params = params;
     this.#alignment = options.alignment;
     this.#stats = options.stats;
-    this.#device = device;
-    this.#networks = compileNetworks(config, params, device);
+    this.#place = { device, threads };
+    this.#networks = compileNetworks(config, params, this.#place);
   }
 
   /** Which of the four spaces it is. */
@@ -152,7 +160,7 @@ export class CompiledAutoencoder implements Autoencoder {
     if (params === this.#params) return;
     await this.dispose();
     this.#params = params;
-    this.#networks = compileNetworks(this.config, params, this.#device);
+    this.#networks = compileNetworks(this.config, params, this.#place);
   }
 
   async encode(imageUnitBHWC: HostTensor): Promise<HostTensor> {
@@ -209,28 +217,31 @@ export class CompiledAutoencoder implements Autoencoder {
 function compileNetworks(
   config: AutoencoderConfig,
   params: AutoencoderParams<HostTensor>,
-  device: DeviceName,
+  place: Place,
 ): Networks {
   const decode: Network = (zBNZ) =>
     imageUnitFromSigned(decodeTokens(zBNZ, constants<DecoderParams>(params.decoder)));
-  return { encode: compileEncoder(config, params, device), decode: jit(decode, { device, name: "decoder" }) };
+  return {
+    encode: compileEncoder(config, params, place),
+    decode: jit(decode, { ...place, name: "decoder" }),
+  };
 }
 
 function compileEncoder(
   config: AutoencoderConfig,
   params: AutoencoderParams<HostTensor>,
-  device: DeviceName,
+  place: Place,
 ): Jitted<Network> | undefined {
   const { encoder, residual } = params;
   if (encoder) {
     const mean: Network = (images) =>
       encodePosterior(imageSignedFromUnit(images), constants<ConvEncoderParams>(encoder)).meanBNZ;
-    return jit(mean, { device, name: "vae-encoder" });
+    return jit(mean, { ...place, name: "vae-encoder" });
   }
   if (!residual) return undefined;
   const encode: Network = (images) =>
     encodeResidual(imageDinoFromUnit(images), constants<ResidualEncoderParams>(residual), config.residual!);
-  return jit(encode, { device, name: "residual-encoder" });
+  return jit(encode, { ...place, name: "residual-encoder" });
 }
 
 function constants<P>(params: unknown): P {

@@ -141,8 +141,8 @@ function decoderFor(size: AutoencoderSize, patchSize: number): DecoderConfig {
     : size === "tiny"
     ? { ...small, channels: [8, 4], outPatch: 2 }
     : patchSize === 8
-    ? { ...small, channels: [96, 64, 32], outPatch: 2 }
-    : { ...small, channels: [96, 64], outPatch: 2 };
+    ? { ...small, channels: [64, 48, 24], outPatch: 2 }
+    : { ...small, channels: [64, 48], outPatch: 2 };
   if (decoderScale(found) !== patchSize) {
     throw new ConfigError(
       `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,

@@ -3,13 +3,11 @@
  *
  * @module
  */
-import { float32, Rng, scalar } from "novae/tensor/mod.ts";
+import { float32, type HostTensor, Rng, scalar } from "novae/tensor/mod.ts";
 import { type DeviceName, disposeTree, jit } from "novae/engine/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
-import { resolveSchedule } from "./train.ts";
-import type { AutoencoderSchedule } from "./train.ts";
+import { type AutoencoderSchedule, resolveSchedule } from "./train.ts";
 import { type AutoencoderBatch, autoencoderStep, initAutoencoderState } from "./train_step.ts";
-import type { HostTensor } from "novae/tensor/mod.ts";
 
 /** What the speed depends on. */
 export interface SpeedOptions {
@@ -19,6 +17,8 @@ export interface SpeedOptions {
   readonly schedule: AutoencoderSchedule;
   /** Where it trains; default `auto`. */
   readonly device?: DeviceName;
+  /** Threads on the CPU; default: the number of cores. */
+  readonly threads?: number;
   /** How long to measure, after compiling. Default 5. */
   readonly seconds?: number;
 }
@@ -29,9 +29,9 @@ export interface SpeedOptions {
  * The median over the updates, so that a short disturbance does not count; compilation is not included.
  */
 export async function measureTrainingSpeed(options: SpeedOptions): Promise<number> {
-  const { config, device = "auto", seconds = 5 } = options;
+  const { config, device = "auto", threads, seconds = 5 } = options;
   const schedule = resolveSchedule(options.schedule), { batchSize } = schedule;
-  const step = jit(autoencoderStep({ ...schedule, config }), { device, donate: [0], name: "speed" });
+  const step = jit(autoencoderStep({ ...schedule, config }), { device, threads, donate: [0], name: "speed" });
   try {
     const batch = randomBatch(config, batchSize);
     let [state, metrics] = await step(initAutoencoderState(new Rng(0), config), batch);

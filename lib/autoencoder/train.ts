@@ -4,7 +4,7 @@
  * @module
  */
 import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
-import { type DeviceName, disposeTree, jit, read } from "novae/engine/mod.ts";
+import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
 import type { Dataset } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
 import { CompiledAutoencoder, type FrozenEncoder } from "./compiled.ts";
@@ -13,7 +13,12 @@ import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type Reconstructio
 import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
 import { type AutoencoderParams, roundToHalf } from "./model.ts";
 import { batchSource, TrainingImages } from "./training_data.ts";
-import { type AutoencoderState, autoencoderStep, initAutoencoderState } from "./train_step.ts";
+import {
+  type AutoencoderBatch,
+  type AutoencoderState,
+  autoencoderStep,
+  initAutoencoderState,
+} from "./train_step.ts";
 
 /** How an autoencoder is trained. Everything here is plain data and part of what a checkpoint belongs to. */
 export interface AutoencoderSchedule {
@@ -72,6 +77,8 @@ export interface TrainAutoencoderOptions {
   readonly perceptual?: PerceptualLoss;
   /** Where it trains; default `auto`. */
   readonly device?: DeviceName;
+  /** Threads on the CPU; default: the number of cores. One each is best for trainings side by side. */
+  readonly threads?: number;
   /** State to go on from, of a training with the same settings. */
   readonly resume?: AutoencoderState<HostTensor>;
   /** Updates between log entries. Default 20. */
@@ -108,6 +115,9 @@ export interface TrainedAutoencoder extends AutoencoderStats {
   readonly stopped: boolean;
 }
 
+/** A state between two updates: in host memory before the first, on the device after it. */
+type OnDevice = AutoencoderState<HostTensor | DeviceTensor>;
+
 /** Images that a measurement encodes at once. */
 const MEASURE_CHUNK = 256;
 /** Training images that an evaluation, or a training that was stopped, is measured on; at the end it is all of them. */
@@ -143,13 +153,14 @@ export function scheduleSteps(schedule: ResolvedSchedule): number {
  * @throws ConfigError if images or encoder do not fit the settings; DivergenceError if the loss is not finite.
  */
 export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
-  const { config, encoder, device = "auto" } = options;
+  const { config, encoder, device = "auto", threads, onCheckpoint } = options;
   expectImages(config, options.train, options.heldOut);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
   const initial = options.resume ?? initAutoencoderState(new Rng(schedule.seed).split("init"), config);
-  const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device });
+  const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device, threads });
   const step = jit(autoencoderStep({ ...schedule, config, perceptual: options.perceptual }), {
     device,
+    threads,
     donate: [0],
     name: `train-${config.space}`,
   });
@@ -164,24 +175,22 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
       curve.push(entry);
       await options.onEvaluation?.(entry);
     };
-    const result = await trainLoop({
-      state: initial as unknown as Parameters<typeof step>[0],
+    const result = await trainLoop<OnDevice, AutoencoderBatch<HostTensor>>({
+      state: initial,
       startStep: initial.step.data[0],
       steps,
       batchSize: schedule.batchSize,
       batch: batchSource(images, { config, ...schedule, ...schedules(schedule, steps) }),
-      step,
+      step: async (state, batch) => await step(state, batch),
       logEverySteps: options.logEverySteps,
       onLog: options.onLog,
       checkpointEverySteps: options.checkpointEverySteps,
-      onCheckpoint: async (state, done) => {
-        if (options.onCheckpoint) await options.onCheckpoint(await read(state), done);
-      },
+      onCheckpoint: onCheckpoint && (async (state, done) => await onCheckpoint(await onHost(state), done)),
       evaluateAtSteps: evaluationSteps(steps, options.evaluations ?? 8),
-      onEvaluate: async (state, done) => await evaluate(await read(state.ema), done),
+      onEvaluate: async (state, done) => await evaluate((await onHost(state)).ema, done),
       signal: options.signal,
     });
-    const params = roundToHalf<AutoencoderParams<HostTensor>>(await read(result.state.ema));
+    const params = roundToHalf((await onHost(result.state)).ema);
     disposeTree(result.state);
     await autoencoder.update(params);
     const { step: done, stopped } = result;
@@ -194,6 +203,10 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
     await step.dispose();
     await autoencoder.dispose();
   }
+}
+
+async function onHost(state: OnDevice): Promise<AutoencoderState<HostTensor>> {
+  return await read(state) as AutoencoderState<HostTensor>;
 }
 
 function expectImages(config: AutoencoderConfig, ...datasets: Dataset[]): void {

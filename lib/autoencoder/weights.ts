@@ -95,7 +95,7 @@ export async function readAutoencoder(path: string): Promise<AutoencoderFile> {
  */
 export async function loadAutoencoder(
   path: string,
-  options: Pick<CompiledAutoencoderOptions, "encoder" | "device" | "batchSize"> = {},
+  options: Pick<CompiledAutoencoderOptions, "encoder" | "device" | "threads" | "batchSize"> = {},
 ): Promise<CompiledAutoencoder> {
   const { config, params, stats, alignment, encoderHash } = await readAutoencoder(path);
   if (encoderHash !== undefined && options.encoder?.hash !== encoderHash) {

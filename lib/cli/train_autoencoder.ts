@@ -46,6 +46,7 @@ interface AutoencoderOptions {
   flip: boolean;
   seed: number;
   device: DeviceName;
+  threads?: number;
   evaluations: number;
   checkpointEvery: number;
   run?: string;
@@ -92,6 +93,7 @@ export function registerTrainAutoencoder(train: Command): void {
     .option("--flip", "train on mirrored images too", false)
     .option("--seed <n>", "decides weights, order of images and noise", Number, 0)
     .option("--device <name>", "where to train", "auto")
+    .option("--threads <n>", "threads on the CPU; all cores if omitted", parseCount)
     .option("--evaluations <n>", "how often held-out images are reconstructed", parseCount, 10)
     .option("--checkpoint-every <steps>", "updates between checkpoints", parseCount, 500)
     .option("--run <folder>", "folder of the checkpoints; experiments/runs/ae-<space>-<data> if omitted")
@@ -182,7 +184,7 @@ async function resolveConfig(
 async function withTime(
   schedule: ResolvedSchedule,
   config: AutoencoderConfig,
-  { minutes, device, resume }: AutoencoderOptions,
+  { minutes, device, threads, resume }: AutoencoderOptions,
   folder: string,
 ): Promise<ResolvedSchedule> {
   if (minutes === undefined) return schedule;
@@ -192,7 +194,7 @@ async function withTime(
     const { images } = await readJson(plan) as { images: number };
     return { ...schedule, images };
   }
-  const speed = await measureTrainingSpeed({ config, schedule, device });
+  const speed = await measureTrainingSpeed({ config, schedule, device, threads });
   // Evaluations, checkpoints and preparing batches take about a tenth.
   const images = Math.max(Math.round(0.9 * 60 * minutes * speed), schedule.batchSize);
   await Deno.mkdir(folder, { recursive: true });
@@ -262,6 +264,7 @@ async function runTraining(
       heldOut: splits.test,
       encoder,
       device,
+      threads: options.threads,
       resume: state,
       signal: controller.signal,
       evaluations: options.evaluations,
