@@ -8,7 +8,9 @@ import { float32, type HostTensor, type Rng, zeros } from "novae/tensor/mod.ts";
 
 /** A convolution: kernel `[height, width, in, out]` and bias `[out]`. */
 export interface ConvParams<T = tf.Tensor> {
+  /** Kernel. */
   weight: T;
+  /** Added to each output channel. */
   bias: T;
 }
 

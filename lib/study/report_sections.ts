@@ -5,6 +5,7 @@
  */
 import {
   type Block,
+  type Cell,
   classScatter,
   lineChart,
   type Section,
@@ -141,65 +142,86 @@ export function fewStepSection({ result, config }: ReportContent): Section {
   const n = `${number(samples)} samples and ${number(result.data.train)} training images`;
   const table = (by: "classifier" | "dino", title: string): Block => ({
     kind: "table",
-    caption:
-      `Samples after ${
-        number(config.diffusion.images)
-      } training images: FD by ${title}, and the share of samples ` +
-      `that the classifier gives the class they were asked for (${Math.max(...steps)} steps).`,
+    caption: `FD by ${title}, by number of Euler steps, of samples after ${
+      number(config.diffusion.images)
+    } training images.`,
     n,
     columns: [
       { key: "space", label: "Space", type: "space" },
-      ...steps.map((s): TableColumn => ({
-        key: `plain${s}`,
-        label: `${s} steps`,
-        group: "Without guidance",
-        digits: 2,
-        best: "min",
-      })),
-      ...steps.map((s): TableColumn => ({
-        key: `guided${s}`,
-        label: `${s} steps`,
-        group: `Guidance ${cfgScale}`,
-        digits: 2,
-        best: "min",
-      })),
-      { key: "accuracy", label: "without", group: "Class kept (%)", digits: 1, best: "max" },
-      { key: "accuracyGuided", label: "with", group: "Class kept (%)", digits: 1, best: "max" },
+      ...stepColumns(steps, cfgScale, { digits: 2, best: "min" }),
     ],
-    rows: result.diffusion.map((record) => {
-      const at = (s: number, scale: number) => finalScore(record, s, scale);
-      const most = Math.max(...steps), percent = (score?: SampleScore) => score && 100 * score.accuracy;
-      return {
-        cells: Object.fromEntries([
-          ["space", record.space],
-          ...steps.map((s) => [`plain${s}`, measuredScore(at(s, 1), by)]),
-          ...steps.map((s) => [`guided${s}`, measuredScore(at(s, cfgScale), by)]),
-          ["accuracy", percent(at(most, 1))],
-          ["accuracyGuided", percent(at(most, cfgScale))],
-        ]),
-      };
-    }),
+    rows: scoreRows(result, steps, cfgScale, (score) => measured(score.frechet[by])),
   });
+  const fewStepCurves = result.diffusion.map((record) =>
+    curve(record.space, steps.map((s) => finalScore(record, s, 1)), "steps")
+  );
   return {
     heading: "Few steps",
     blocks: [
       table("classifier", "the independent classifier's features"),
       table("dino", "the DINO encoder's class token, which favours the spaces built on it"),
       {
+        kind: "table",
+        caption: "Share of these samples in percent that the classifier gives the class they were asked for.",
+        n: `${number(samples)} samples; of real held-out images it gives ${
+          (100 * result.judges.classifierAccuracy).toFixed(1)
+        } % their class`,
+        columns: [
+          { key: "space", label: "Space", type: "space" },
+          ...stepColumns(steps, cfgScale, { digits: 1, best: "max" }),
+        ],
+        rows: scoreRows(result, steps, cfgScale, (score) => 100 * score.accuracy),
+      },
+      {
         kind: "figure",
         caption:
           "FD of the final samples by number of Euler steps, without guidance, by the classifier's features. Bands " +
           "are two standard errors.",
         n,
-        figure: lineChart(
-          result.diffusion.map((record) =>
-            curve(record.space, steps.map((s) => finalScore(record, s, 1)), "steps")
-          ),
-          { xTitle: "Euler steps", yTitle: "Fréchet distance", xScale: "log", yScale: "log", xTicks: steps },
-        ),
+        figure: lineChart(fewStepCurves, {
+          xTitle: "Euler steps",
+          yTitle: "Fréchet distance",
+          xScale: "log",
+          yScale: scaleOf(fewStepCurves),
+          xTicks: steps,
+        }),
       },
     ],
   };
+}
+
+/** A column for each number of steps, without and with guidance. */
+function stepColumns(
+  steps: readonly number[],
+  cfgScale: number,
+  shared: Pick<TableColumn, "digits" | "best">,
+): TableColumn[] {
+  return [1, cfgScale].flatMap((scale) =>
+    steps.map((n): TableColumn => ({
+      key: `${scale}-${n}`,
+      label: String(n),
+      group: scale === 1 ? "Steps, no guidance" : `Steps, guidance ${cfgScale}`,
+      ...shared,
+    }))
+  );
+}
+
+/** A row for each space with a cell for each number of steps, without and with guidance. */
+function scoreRows(
+  result: StudyResult,
+  steps: readonly number[],
+  cfgScale: number,
+  cell: (score: SampleScore) => Cell,
+): TableRow[] {
+  return result.diffusion.map((record) => {
+    const cells: [string, Cell][] = [1, cfgScale].flatMap((scale) =>
+      steps.map((n): [string, Cell] => {
+        const score = finalScore(record, n, scale);
+        return [`${scale}-${n}`, score && cell(score)];
+      })
+    );
+    return { cells: { space: record.space, ...Object.fromEntries(cells) } };
+  });
 }
 
 /** Quality over the course of training. */
@@ -207,38 +229,39 @@ export function trainingSection({ result, config }: ReportContent): Section {
   const { curveSteps, samples } = config.sampling, shown = curveSteps.includes(10) ? 10 : curveSteps[0];
   const blocks: Block[] = [];
   if (shown !== undefined && config.sampling.checkpoints.length > 1) {
+    const curves = result.diffusion.map((record) =>
+      curve(record.space, record.scores.filter((s) => s.steps === shown && s.cfgScale === 1), "imagesSeen")
+    );
     blocks.push({
       kind: "figure",
       caption:
         `FD of samples at ${shown} steps without guidance over the course of training, by the classifier's ` +
         `features. Bands are two standard errors.`,
       n: `${number(samples)} samples a point and ${number(result.data.train)} training images`,
-      figure: lineChart(
-        result.diffusion.map((record) =>
-          curve(
-            record.space,
-            record.scores.filter((s) => s.steps === shown && s.cfgScale === 1),
-            "imagesSeen",
-          )
-        ),
-        { xTitle: "Training images seen", yTitle: "Fréchet distance", yScale: "log" },
-      ),
+      figure: lineChart(curves, {
+        xTitle: "Training images seen",
+        yTitle: "Fréchet distance",
+        yScale: scaleOf(curves),
+      }),
     });
   }
+  const losses = result.diffusion.map(({ space, losses }) => ({
+    name: space,
+    x: losses.map((p) => p.imagesSeen),
+    y: losses.map((p) => p.loss),
+  }));
   blocks.push({
     kind: "figure",
     caption:
       "Training loss (mean squared error of the velocity of normalised latents). Spaces differ in the number and " +
       "correlation of their channels, so that levels cannot be compared, only courses.",
     n: `${number(config.diffusion.images)} training images a space`,
-    figure: lineChart(
-      result.diffusion.map(({ space, losses }) => ({
-        name: space,
-        x: losses.map((p) => p.imagesSeen),
-        y: losses.map((p) => p.loss),
-      })),
-      { xTitle: "Training images seen", yTitle: "Loss", yScale: "log", markers: false },
-    ),
+    figure: lineChart(losses, {
+      xTitle: "Training images seen",
+      yTitle: "Loss",
+      yScale: scaleOf(losses),
+      markers: false,
+    }),
   });
   blocks.push({
     kind: "table",
@@ -296,8 +319,10 @@ function measured({ value, standardError }: { value: number; standardError: numb
   return { value, error: standardError };
 }
 
-function measuredScore(score: SampleScore | undefined, by: "classifier" | "dino") {
-  return score && measured(score.frechet[by]);
+/** A logarithmic axis where the values span much, so that it has marks. */
+function scaleOf(series: readonly { y: readonly number[] }[]): "log" | "linear" {
+  const values = series.flatMap(({ y }) => [...y]);
+  return Math.max(...values) > 8 * Math.min(...values) ? "log" : "linear";
 }
 
 /** A line through scores, with a band of two standard errors. */
