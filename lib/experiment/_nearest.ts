@@ -6,11 +6,10 @@ export function nearestName(name: string, known: readonly string[]): string | nu
   let best: string | null = null, least = Infinity;
   for (const candidate of known) {
     // A right last part under a wrong parent counts as near, but less so than a near whole.
-    const distance = Math.min(
-      editDistance(name, candidate),
-      editDistance(last(name), last(candidate)) + 1,
-      editDistance(name, last(candidate)) + 1,
-    );
+    const whole = editDistance(name, candidate);
+    const part = Math.min(editDistance(last(name), last(candidate)), editDistance(name, last(candidate))) + 1;
+    // Among candidates that are equally near, the one that is nearest as a whole wins.
+    const distance = Math.min(whole, part) + whole / 1000;
     if (distance < least) [best, least] = [candidate, distance];
   }
   return best;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { ConfigError, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
 import { hashFile, pathExists } from "novae/io/mod.ts";
@@ -81,6 +82,23 @@ export async function studyDevice(config: StudyConfig): Promise<{ device: Device
   return await resolveDevice(config.device as DeviceName);
 }
 
+/**
+ * Checks that the files a configuration names are there, before any work is done.
+ *
+ * @throws ConfigError naming the first that is absent.
+ */
+export async function requireModels(
+  { encoder, classifier, autoencoder, data, spaces }: StudyConfig,
+): Promise<void> {
+  if (encoder.path !== "") await requireFile("encoder", encoder.path, "encoder.path");
+  if (classifier.path !== "") await requireFile("classifier", classifier.path, "classifier.path");
+  if (autoencoder.folder === "") return;
+  for (const space of spaces) {
+    const path = autoencoderFile(autoencoder.folder, space, data.name);
+    await requireFile(`autoencoder of ${space}`, path, "autoencoder.folder");
+  }
+}
+
 /** Loads the encoder, or trains it on the training images; its file is all that a resumed run needs. */
 export async function provideEncoder(
   context: StudyContext,
@@ -89,7 +107,6 @@ export async function provideEncoder(
 ): Promise<ModelRecord> {
   const { config, run, device } = context, { path, images } = config.encoder;
   if (path !== "") {
-    await requireFile("encoder", path, "encoder.path");
     return await encoderRecord(path, path, false);
   }
   const vit: VitConfig = {
@@ -155,7 +172,6 @@ export async function provideClassifier(
 ): Promise<ModelRecord> {
   const { config, run, device } = context, { path, images } = config.classifier;
   if (path !== "") {
-    await requireFile("classifier", path, "classifier.path");
     const { hash, params, config: loaded } = await loadClassifier(path);
     if (loaded.imageSize !== data.train.imageSize || loaded.classes.join() !== data.train.classes.join()) {
       throw new ConfigError(
@@ -209,8 +225,7 @@ export async function provideAutoencoder(
 ): Promise<ModelRecord> {
   const { config, run, device } = context, { folder, images } = config.autoencoder;
   if (folder !== "") {
-    const path = `${folder}/ae-${space}-${config.data.name}.safetensors`;
-    await requireFile(`autoencoder of ${space}`, path, "autoencoder.folder");
+    const path = autoencoderFile(folder, space, config.data.name);
     return await autoencoderRecord(path, path, false, encoder);
   }
   const model = namedAutoencoder("micro", {
@@ -291,6 +306,10 @@ async function autoencoderRecord(
   } finally {
     await autoencoder.dispose();
   }
+}
+
+function autoencoderFile(folder: string, space: SpaceName, data: string): string {
+  return join(folder, `ae-${space}-${data}.safetensors`);
 }
 
 async function requireFile(what: string, path: string, key: string): Promise<void> {

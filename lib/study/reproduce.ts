@@ -24,6 +24,7 @@ import {
   provideAutoencoder,
   provideClassifier,
   provideEncoder,
+  requireModels,
   type StudyContext,
   studyDevice,
 } from "./materials.ts";
@@ -70,6 +71,7 @@ interface Bench {
  * @throws NovaeError for anything that a person can mend.
  */
 export async function reproduce(config: StudyConfig, options: ReproduceOptions): Promise<string> {
+  await requireModels(config);
   const device = await studyDevice(config);
   const run = await openRun(config, options, device);
   const runner = new StageRunner(run, { plan: stagePlan(config) });
