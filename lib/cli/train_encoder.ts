@@ -8,13 +8,7 @@ import { type Command, Option } from "commander";
 import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
 import { fileError, hashFile, writeFileAtomic, writeJson } from "novae/io/mod.ts";
-import {
-  type Dataset,
-  type DatasetName,
-  type DatasetSplits,
-  loadDataset,
-  loadSolids,
-} from "novae/data/mod.ts";
+import { type DatasetName, type DatasetSplits, loadDataset } from "novae/data/mod.ts";
 import type { TrainLogEntry } from "novae/nn/mod.ts";
 import {
   countVitParams,
@@ -47,7 +41,6 @@ interface EncoderOptions {
   run: string;
   out: string;
   set: string[];
-  again: boolean;
   resume: boolean;
 }
 
@@ -57,8 +50,6 @@ interface EncoderConfig {
   vit: VitConfig;
   recipe: DinoRecipe;
   seed: number;
-  /** Whether half of the views show the solid from another side and in another room. */
-  again: boolean;
 }
 
 /** What is carried from one part of an interrupted training to the next. */
@@ -87,7 +78,6 @@ export function registerTrainEncoder(program: Command): void {
     .option("--checkpoint-every <steps>", "steps between checkpoints", parseCount, 100)
     .option("--run <folder>", "folder of the checkpoints", "experiments/runs/encoder")
     .option("--out <path>", "result without extension: .safetensors, .json and .log", "encoder")
-    .option("--again", "of solids, show each a second time from another side and in another room", false)
     .option("--set <key=value...>", "change the recipe, e.g. recipe.steps=2000 or vit.depth=4", [])
     .option("--resume", "go on from the newest checkpoint of the run folder", false)
     .action((options: EncoderOptions) => trainEncoder(options));
@@ -97,7 +87,6 @@ async function trainEncoder(options: EncoderOptions): Promise<void> {
   const { data: name, path, train, test } = options;
   const splits = await loadDataset({ name, path, train, test });
   const config = resolveConfig(options, splits), { steps } = config.recipe;
-  const again = options.again ? await loadAgain(name, splits.train) : undefined;
   const choice = await resolveDevice(options.device);
   const store = new CheckpointStore(join(options.run, "checkpoints"), { config });
   await makeFolder(dirname(options.out));
@@ -112,7 +101,6 @@ async function trainEncoder(options: EncoderOptions): Promise<void> {
   const { encoder } = await trainDino({
     dataset: splits.train,
     ...config,
-    again,
     device: choice.device,
     state,
     logEverySteps: Math.max(1, Math.round(steps / 40)),
@@ -158,14 +146,7 @@ function resolveConfig(options: EncoderOptions, splits: DatasetSplits): EncoderC
     vit: parseVitConfig(changed.vit),
     recipe: changed.recipe,
     seed: options.seed,
-    again: options.again,
   };
-}
-
-/** The second pictures of the training images. */
-async function loadAgain(name: DatasetName, train: Dataset): Promise<Dataset> {
-  if (name !== "solids") throw new ConfigError(`Cannot train encoder: --again needs solids, got ${name}`);
-  return await loadSolids({ split: "train-again", count: train.size, imageSize: train.imageSize });
 }
 
 /** Made before the training, so that hours are not spent on a result that has no place. */

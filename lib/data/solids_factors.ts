@@ -40,23 +40,8 @@ export type FloorPattern = typeof FLOOR_PATTERNS[number];
 /** One of the wall patterns. */
 export type WallPattern = typeof WALL_PATTERNS[number];
 
-/**
- * The streams of images. `train-again` shows the solids of `train` a second time: each from another side, elsewhere in
- * the frame, in another light and another room.
- */
-export type SolidsSplit = "train" | "test" | "train-again";
-
-/** What a solid keeps when it is shown again. */
-const OWN_FACTORS = [
-  "kind",
-  "pattern",
-  "size",
-  "hue",
-  "saturation",
-  "brightness",
-  "accentHue",
-  "patternFrequency",
-] as const;
+/** The two streams of images. */
+export type SolidsSplit = "train" | "test";
 
 /** Everything that decides one image; angles in radians, hues as fractions of a turn, lengths in world units. */
 export interface SolidsFactors {
@@ -137,13 +122,6 @@ export function solidsLabel(index: number): number {
  * @param index of the image, from 0.
  */
 export function solidsFactors(seed: number, split: SolidsSplit, index: number): SolidsFactors {
-  const drawn = drawFactors(seed, split, index);
-  if (split !== "train-again") return drawn;
-  const first = drawFactors(seed, "train", index);
-  return { ...drawn, ...Object.fromEntries(OWN_FACTORS.map((key) => [key, first[key]])) };
-}
-
-function drawFactors(seed: number, split: SolidsSplit, index: number): SolidsFactors {
   const rng = new Rng(seed).split("solids", split, index);
   const pick = <T>(list: readonly T[]): T => list[rng.int(list.length)];
   return {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concatRows, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { concatRows, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
 import { type Dataset, multiCrop } from "novae/data/mod.ts";
 import { type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
@@ -22,11 +22,6 @@ import type { VitParams } from "./vit.ts";
 export interface TrainDinoOptions {
   /** Images to learn from; their labels are not used. */
   readonly dataset: Dataset;
-  /**
-   * The same objects seen again, image by image, e.g. the stream `train-again` of `solids`: half of the views of an
-   * image are then cropped from its second picture. Default: all views are of one picture, as published.
-   */
-  readonly again?: Dataset;
   /** Settings of the encoder. */
   readonly vit: VitConfig;
   /** Settings of the training. */
@@ -73,8 +68,8 @@ export interface TrainDinoResult {
  * @throws DivergenceError if the loss is not finite.
  */
 export async function trainDino(options: TrainDinoOptions): Promise<TrainDinoResult> {
-  const { dataset, again, vit, recipe, seed } = options;
-  const batches = dinoBatches(dataset, vit, recipe, seed, again);
+  const { dataset, vit, recipe, seed } = options;
+  const batches = dinoBatches(dataset, vit, recipe, seed);
   const initial = options.state ?? initDinoState(new Rng(seed).split("weights"), vit, recipe.head);
   const step = jit(
     (state: DinoState, batch: DinoBatch): [DinoState, DinoMetrics] => dinoStep(state, batch, vit, recipe),
@@ -113,7 +108,6 @@ export async function trainDino(options: TrainDinoOptions): Promise<TrainDinoRes
  * The batches of a training as a function of the step: images in a new random order each epoch, their crops and
  * masks, and the values of the schedules.
  *
- * @param again second pictures of the same objects, see {@linkcode TrainDinoOptions}.
  * @returns the batch of a step counted from 0; a pure function of step and arguments.
  * @throws ConfigError if the recipe does not fit the encoder or the data.
  */
@@ -122,35 +116,22 @@ export function dinoBatches(
   vit: VitConfig,
   recipe: DinoRecipe,
   seed: number,
-  again?: Dataset,
 ): (step: number) => DinoBatch<HostTensor> {
   checkRecipe(recipe, vit.patchSize, dataset.size);
-  if (again && again.size !== dataset.size) {
-    throw new ConfigError(
-      `Cannot train encoder: second pictures must be as many as the ${dataset.size} images, got ${again.size}`,
-    );
-  }
   const rng = new Rng(seed), schedules = dinoSchedules(recipe);
   const indices = imageOrder(rng.split("order"), dataset.size, recipe.batchSize);
   const patches = (recipe.globalSize / vit.patchSize) ** 2;
   return (step) => {
-    const chosen = indices(step), images = dataset.images(chosen);
+    const images = dataset.images(indices(step));
     const { globalSize, globalScale, localSize, localScale, localCrops, augmentation } = recipe;
     const crops = { globalSize, globalScale, localSize, localScale, locals: localCrops, ...augmentation };
-    const first = multiCrop(images, rng.split("crops", step), crops);
-    const second = again ? multiCrop(again.images(chosen), rng.split("crops", step), crops) : first;
-    const globals = alternate(first.globals, second.globals), locals = alternate(first.locals, second.locals);
+    const { globals, locals } = multiCrop(images, rng.split("crops", step), crops);
     const batch: DinoBatch<HostTensor> = { globals: concatRows(globals), ...schedules(step) };
     if (locals.length > 0) batch.locals = concatRows(locals);
     const masked = Math.round(recipe.maskRatio * patches);
     if (masked > 0) batch.masked = drawMasks(rng.split("masks", step), recipe.batchSize, masked, patches);
     return batch;
   };
-}
-
-/** Even places from one list, odd ones from the other. */
-function alternate<T>(even: readonly T[], odd: readonly T[]): T[] {
-  return even.map((view, i) => i % 2 === 0 ? view : odd[i]);
 }
 
 /** Indices of the images of a step: each epoch is a permutation; its last, incomplete batch is left out. */
