@@ -56,8 +56,10 @@ export function adamW<P>(
 ): { params: P; state: AdamState<P> } {
   const { learningRate, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0 } = options;
   const decays = options.decays ?? ((_: string, p: tf.Tensor) => p.rank >= 2);
-  const rate = tf.div(learningRate, tf.sub(1, tf.pow(tf.scalar(beta1), step)));
-  const unbias = tf.rsqrt(tf.sub(1, tf.pow(tf.scalar(beta2), step)));
+  // m̂ / (√v̂ + ε) = c·m / (√v + c·ε) / (1 − β₁ᵏ) with c = √(1 − β₂ᵏ): scalars take the corrections, not tensors.
+  const correction = tf.sqrt(tf.sub(1, tf.pow(tf.scalar(beta2), step)));
+  const rate = tf.mul(tf.div(learningRate, tf.sub(1, tf.pow(tf.scalar(beta1), step))), correction);
+  const floor = tf.mul(correction, eps);
   const kept = weightDecay === 0 ? null : tf.sub(1, tf.mul(learningRate, weightDecay));
   const at = leavesByPath(grads), firsts = leavesByPath(state.first), seconds = leavesByPath(state.second);
   const newFirst = new Map<string, tf.Tensor>(), newSecond = new Map<string, tf.Tensor>();
@@ -67,7 +69,7 @@ export function adamW<P>(
     const second = tf.add(tf.mul(seconds.get(path)!, beta2), tf.mul(tf.square(grad), 1 - beta2));
     newFirst.set(path, first);
     newSecond.set(path, second);
-    const update = tf.mul(tf.div(first, tf.add(tf.mul(tf.sqrt(second), unbias), eps)), rate);
+    const update = tf.mul(tf.div(first, tf.add(tf.sqrt(second), floor)), rate);
     const decayed = kept !== null && decays(path, param) ? tf.mul(param, kept) : param;
     return tf.sub(decayed, update);
   });

@@ -41,7 +41,7 @@ export interface TrainLoopOptions<S, B> {
   readonly steps: number;
   /** Images of a batch. */
   readonly batchSize: number;
-  /** Batch of update `step`; must be a pure function of it. The next batch is prepared while a step runs. */
+  /** Batch of update `step`; must be a pure function of it. It is prepared while the step before runs, where that leaves the thread free. */
   batch(step: number): B | Promise<B>;
   /** One update, normally a compiled function that donates its state. `metrics` must hold scalars and a `loss`. */
   step(state: S, batch: B): Promise<[S, Record<string, Readable>]>;
