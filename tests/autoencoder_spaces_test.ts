@@ -199,6 +199,13 @@ Deno.test("wrong shapes are refused with what was wanted", async () => {
       name: "TypeError",
       message: "Cannot encode images (vae): shape must be [any, 16, 16, 3], got [1, 12, 12, 3]",
     });
+    const feature = float32(new Float32Array(16), [1, 1, 16]), image = new DiscImages(1).images([0]);
+    const dino = await autoencoderOf("dino");
+    await assert.rejects(dino.encodeParts(image, feature), {
+      message: "Cannot use features (dino): shape must be [1, 16, 16], got [1, 1, 16]",
+    });
+    await dino.dispose();
+    await (dino.encoder as ReturnType<typeof tinyEncoder>).dispose();
     await assert.rejects(autoencoder.decode(float32(new Float32Array(16 * 5), [1, 16, 5])), {
       name: "TypeError",
       message: "Cannot decode latents (vae): shape must be [any, 16, 4], got [1, 16, 5]",

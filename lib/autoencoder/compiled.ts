@@ -101,6 +101,9 @@ export class CompiledAutoencoder implements Autoencoder {
   ) {
     const { device = "auto", threads, batchSize = 64, encoder } = options;
     expectEncoder(config, encoder);
+    if (!Number.isInteger(batchSize) || batchSize < 1) {
+      throw new RangeError(`Cannot run in batches: batch size must be a positive integer, got ${batchSize}`);
+    }
     this.config = config;
     this.encoder = encoder;
     this.#batchSize = batchSize;
@@ -171,7 +174,7 @@ export class CompiledAutoencoder implements Autoencoder {
    * Features and residual of images, or the mean of the `vae`'s posterior.
    *
    * @param features the frozen features of the images if they are known already.
-   * @throws TypeError if the images do not have the autoencoder's size.
+   * @throws TypeError if the images do not have the autoencoder's size, or the features not its tokens and channels.
    */
   async encodeParts(imageUnitBHWC: HostTensor, features?: HostTensor): Promise<LatentParts> {
     const { imageSize } = this;
@@ -180,6 +183,8 @@ export class CompiledAutoencoder implements Autoencoder {
     const own = encode && await inBatches(imageUnitBHWC, this.#batchSize, encode);
     if (this.config.vae) return { mean: own };
     const known = features ?? (await this.encoder!.features(imageUnitBHWC)).patchesBND;
+    const wanted = [imageUnitBHWC.shape[0], this.grid ** 2, this.config.featureChannels];
+    expectShape(`Cannot use features (${this.name})`, known.shape, wanted);
     return { features: known, residual: own };
   }
 
