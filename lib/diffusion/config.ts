@@ -30,7 +30,7 @@ export interface DitConfig {
 }
 
 /** Names of the sizes in {@linkcode DIT_SIZES}. */
-export type DitSize = "tiny" | "micro" | "nano" | "S" | "B" | "L" | "XL" | "XXL" | "XXXL";
+export type DitSize = "tiny" | "pico" | "micro" | "nano" | "S" | "B" | "L" | "XL" | "XXL" | "XXXL";
 
 /** What a named size decides. */
 export interface DitSizeShape {
@@ -43,13 +43,14 @@ export interface DitSizeShape {
 }
 
 /**
- * Named sizes. `S` to `XXXL` are the published ones (33M to 1,355M parameters at 392 channels); `micro` and `nano`
- * train on a CPU; `tiny` is for tests.
+ * Named sizes. `S` to `XXXL` are the published ones (33M to 1,355M parameters at 392 channels); `pico`, `micro`
+ * and `nano` train on a CPU; `tiny` is for tests.
  *
  * *Source*: models of shiml20/SVG, whose parameter counts are given in {@linkcode countParameters}.
  */
 export const DIT_SIZES: Readonly<Record<DitSize, DitSizeShape>> = {
   tiny: { width: 32, depth: 2, heads: 2 },
+  pico: { width: 96, depth: 3, heads: 3 },
   micro: { width: 96, depth: 4, heads: 3 },
   nano: { width: 192, depth: 6, heads: 3 },
   S: { width: 384, depth: 12, heads: 6 },

@@ -43,7 +43,7 @@ const SOLIDS: Readonly<Record<Scale, Amounts>> = {
     encoder: 64_000,
     classifier: 64_000,
     autoencoder: 16_000,
-    diffusion: 20_000,
+    diffusion: 16_000,
     samples: 1000,
     checkpoints: [0.25, 0.5, 1],
     curveSteps: [10],
@@ -70,7 +70,7 @@ const SMALL_IMAGES: Readonly<Record<Scale, Amounts>> = {
     encoder: 16_000,
     classifier: 20_000,
     autoencoder: 6000,
-    diffusion: 16_000,
+    diffusion: 12_000,
   },
   full: SOLIDS.full,
 };
@@ -98,7 +98,7 @@ export function defaultStudy(data: DatasetName, scale: Scale, fromScratch: boole
     },
     autoencoder: { folder: shipped ? shippedModel("") : "", images: amounts.autoencoder },
     diffusion: {
-      size: "micro",
+      size: scale === "full" ? "micro" : "pico",
       images: amounts.diffusion,
       batchSize: 32,
       learningRate: 2e-3,
