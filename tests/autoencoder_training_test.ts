@@ -11,14 +11,7 @@ import {
   trainAutoencoder,
   TrainingImages,
 } from "novae/autoencoder/mod.ts";
-import {
-  CheckpointError,
-  ConfigError,
-  DivergenceError,
-  float32,
-  type HostTensor,
-  Rng,
-} from "novae/tensor/mod.ts";
+import { ConfigError, DivergenceError, float32, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { assertSameBits, DiscImages, tinyConfig, tinyEncoder, upTo } from "./autoencoder_fixture.ts";
 
 const FEW = { images: 48, batchSize: 8, warmupSteps: 1, seed: 3 };

@@ -3,11 +3,14 @@ import * as tf from "@tensorflow/tfjs";
 import { jit, read } from "novae/engine/mod.ts";
 import {
   conv2d,
+  conv2dCHW,
   type ConvParams,
   depthToSpace,
   initConv,
   spaceToDepth,
+  upsampleConv2dCHW,
   upsampleNearest2,
+  valueAndGrads,
 } from "novae/nn/mod.ts";
 import { float32, type HostTensor, Rng } from "novae/tensor/mod.ts";
 
