@@ -4,12 +4,12 @@ import { CLASSES, sampleFigures } from "./plot_fixture.ts";
 
 const GOLDEN = new URL("./golden/plot_figures.json", import.meta.url);
 
-/** Makes the golden file again: NOVAE_UPDATE_GOLDENS=1 deno test -A tests/plot_figures_test.ts && deno fmt tests/golden */
+/** Makes the golden file again: NOVAE_UPDATE_GOLDENS=1 deno test -A tests/plot_figures_test.ts */
 const UPDATE = Deno.env.get("NOVAE_UPDATE_GOLDENS") === "1";
 
 Deno.test("figures equal the rounded Plotly JSON in the golden file", () => {
   const figures = rounded(sampleFigures());
-  if (UPDATE) Deno.writeTextFileSync(GOLDEN, JSON.stringify(figures, null, 1) + "\n");
+  if (UPDATE) Deno.writeTextFileSync(GOLDEN, JSON.stringify(figures, null, 2) + "\n");
   assert.deepEqual(figures, JSON.parse(Deno.readTextFileSync(GOLDEN)));
 });
 

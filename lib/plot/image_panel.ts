@@ -28,6 +28,7 @@ export function imagePanel(image: PanelImage, options: ImagePanelOptions = {}): 
   const { width, height } = image;
   const layout: { [key: string]: Json } = {
     ...baseLayout(options, Math.round(Math.min(Math.max(height, 160), 640)) + 40),
+    margin: { l: 16, r: 16, t: options.title === undefined ? 8 : 48, b: 8 },
     showlegend: false,
     images: [{
       source: `data:image/png;base64,${image.png.toBase64()}`,
