@@ -181,7 +181,7 @@ Deno.test("inputs of the wrong shape and impossible configurations are refused w
   refused({ channels: 0 }, /channels/);
   assert.throws(() => ditConfig("M" as DitSize, { channels: 3, grid: 2, classes: 2 }), {
     name: "ConfigError",
-    message: /tiny, micro, nano.* got M/,
+    message: /tiny, pico, micro, nano.* got M/,
   });
 });
 
