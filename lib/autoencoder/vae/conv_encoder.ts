@@ -63,7 +63,13 @@ export interface Posterior {
 }
 
 /**
- * A new encoder with the levels of a decoder in the opposite order.
+ * Where the log-variances start: near 0, as a plain initialisation has them, the noise of the samples is as large as
+ * the means.
+ */
+const INITIAL_LOG_VARIANCE = -6;
+
+/**
+ * A new encoder with the levels of a decoder in the opposite order; its posterior starts narrow.
  *
  * @param latentChannels Z; the encoder gives 2·Z channels.
  */
@@ -74,6 +80,8 @@ export function initConvEncoder(
 ): ConvEncoderParams<HostTensor> {
   const channels = [...config.channels].reverse();
   const last = channels[channels.length - 1];
+  const convOut = initConv(rng.split("convOut"), 3, last, 2 * latentChannels);
+  for (let i = latentChannels; i < 2 * latentChannels; i++) convOut.bias.data[i] += INITIAL_LOG_VARIANCE;
   return {
     convIn: initConv(rng.split("convIn"), 3, 3 * config.outPatch ** 2, channels[0]),
     levels: channels.map((width, i) => {
@@ -90,7 +98,7 @@ export function initConvEncoder(
     }),
     mid: initMid(rng.split("mid"), config, last),
     normOut: initNorm(last),
-    convOut: initConv(rng.split("convOut"), 3, last, 2 * latentChannels),
+    convOut,
   };
 }
 
