@@ -1,6 +1,6 @@
 /**
- * Defaults of the study for each data set and scale. The amounts are chosen for two processor cores: `quick` for
- * three minutes, `standard` for a quarter of an hour on `solids`, `full` for an evening.
+ * Defaults of the study for each data set and scale. The amounts aim at two processor cores: `quick` at
+ * three minutes, `standard` at a quarter of an hour on `solids`, `full` at an evening.
  *
  * @module
  */

@@ -7,7 +7,7 @@ import type { StagePlan } from "novae/experiment/mod.ts";
 import { countParameters, ditConfig, type DitSize } from "novae/diffusion/mod.ts";
 import type { StudyConfig } from "./config.ts";
 
-/** Seconds of one unit of each kind of work on two cores of an AMD EPYC (Zen 3), as `standard` on `solids` took. */
+/** Seconds of one unit of each kind of work on two cores, estimated from short trials. */
 const COST = {
   encoderImage: 1 / 130,
   classifierImage: 1 / 250,
