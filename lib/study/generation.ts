@@ -72,9 +72,12 @@ export async function generate(
   const like = initDiffusionState(dit, config.seed), latest = await store.latest();
   const kept = latest === null ? null : await store.load(latest, { weights: like.ema, state: like });
   const losses = (kept?.meta.losses ?? []) as LossPoint[];
+  // What a killed run logged after its last checkpoint is logged again.
+  const imagesBefore = (latest ?? 0) * diffusion.batchSize;
+  await run.metrics.retain((row) => row.space !== autoencoder.name || Number(row.imagesSeen) <= imagesBefore);
   let trainSec = (kept?.meta.trainSec ?? 0) as number;
 
-  const progress = new Progress(context, stage, (latest ?? 0) * diffusion.batchSize);
+  const progress = new Progress(context, stage, imagesBefore);
   const cores = navigator.hardwareConcurrency;
   const sampler = await openLatentSampler(dit, {
     device,
