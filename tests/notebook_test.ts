@@ -7,6 +7,7 @@ import {
   type Cell,
   commitProblems,
   expectedOutputs,
+  formatProblems,
   type Notebook,
   typeProblems,
 } from "./notebooks/notebook.ts";
@@ -42,6 +43,15 @@ Deno.test("a cell makes an output for each display, for its prints together and 
     0,
   );
   assert.equal(expectedOutputs({ ...code("show();"), metadata: { novae: { outputs: 3 } } }), 3);
+});
+
+Deno.test("a cell that deno fmt would change is told, and cells without a last line feed are not", async () => {
+  await withNotebook([code("const a = 1;\nconst b = 2;")], async (path) => {
+    assert.deepEqual(await formatProblems(path), []);
+  });
+  await withNotebook([code("const a   = 1")], async (path) => {
+    assert.match((await formatProblems(path))[0], /^not formatted: run deno fmt --no-config/);
+  });
 });
 
 Deno.test("a type error is found across cells and told with its cell and line", async () => {

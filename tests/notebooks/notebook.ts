@@ -1,6 +1,9 @@
 /** Committed notebooks: reading them, and what can be said of them without running them. */
 import { basename, dirname, join } from "node:path";
 
+/** How `deno fmt` formats notebooks; `deno.json` leaves them to {@linkcode formatProblems}. */
+const FORMAT = ["--no-config", "--line-width=110"];
+
 /** A notebook file, format 4. */
 export interface Notebook {
   readonly cells: readonly Cell[];
@@ -123,10 +126,22 @@ export async function typeProblems(path: string): Promise<string[]> {
   }
 }
 
-/** Whether `deno fmt` would change the notebook. */
+/**
+ * Whether `deno fmt` would change the notebook. A copy is formatted and compared, because `deno fmt --check` (2.9.6)
+ * calls every notebook unformatted whose cells do not end with a line feed, as Jupyter's never do.
+ */
 export async function formatProblems(path: string): Promise<string[]> {
-  const output = await deno(["fmt", "--check", "--quiet", path]);
-  return output === undefined ? [] : [`not formatted: run deno fmt ${path}`];
+  const folder = await Deno.makeTempDir({ prefix: "novae-notebook-" });
+  try {
+    const copy = join(folder, basename(path));
+    await Deno.copyFile(path, copy);
+    const output = await deno(["fmt", ...FORMAT, "--quiet", copy]);
+    if (output !== undefined) return [output.trim()];
+    if (await Deno.readTextFile(copy) === await Deno.readTextFile(path)) return [];
+    return [`not formatted: run deno fmt ${FORMAT.join(" ")} ${path}`];
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 }
 
 /** Runs this Deno with arguments; its output if it fails. */
