@@ -3,7 +3,7 @@
  *
  * SVG trains with L1, LPIPS (a trained perceptual distance) and an adversarial loss. At the scale of this project there
  * is neither a perceptual network that would be independent of the evaluation nor the time for a discriminator; so the
- * default is L1 with differences at several scales, and a perceptual function can be plugged in.
+ * default is L1 with a squared difference beside it, and a perceptual function can be plugged in.
  *
  * @module
  */
@@ -26,10 +26,13 @@ export interface ReconstructionWeights {
   readonly perceptual: number;
 }
 
-/** The default parts. */
+/**
+ * The default parts. The squared difference helps a young decoder off the median of all images: on 4,000 images of
+ * `solids`, weights of 0 and 2 reached 18.8 and 20.1 dB in the space `vae`, 22.2 and 22.5 dB in `dino`.
+ */
 export const DEFAULT_RECONSTRUCTION_WEIGHTS: ReconstructionWeights = {
   l1: 1,
-  mse: 0,
+  mse: 2,
   gradient: 0,
   multiScale: 0,
   perceptual: 1,
@@ -38,8 +41,8 @@ export const DEFAULT_RECONSTRUCTION_WEIGHTS: ReconstructionWeights = {
 /**
  * Reconstruction loss, averaged over all values of all images.
  *
- * *Source*: the L1 part is SVG's and latent diffusion's. *Differs*: no LPIPS and no adversarial loss; they sum over an
- * image's values where this averages, which {@linkcode klScale} accounts for.
+ * *Source*: the L1 part is SVG's and latent diffusion's. *Differs*: an MSE part, no LPIPS and no adversarial loss; they
+ * sum over an image's values where this averages, which {@linkcode klScale} accounts for.
  *
  * @param imageSigned images in [−1, 1], `[B, H, W, 3]`.
  * @param reconstructionSigned the decoder's output, of the same shape.
