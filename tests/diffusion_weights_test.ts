@@ -69,11 +69,11 @@ Deno.test("missing, unexpected, misshapen and foreign files are refused, each by
 
     await refused("WeightsError", /model\.safetensors/);
     await damaged((tensors) => tensors.delete("transformer.blocks.1.mlp.fc2.bias"));
-    await refused("WeightsError", /"transformer.blocks.1.mlp.fc2.bias" is missing/);
+    await refused("WeightsError", /missing transformer\.blocks\.1\.mlp\.fc2\.bias$/);
     await damaged((tensors) => tensors.set("transformer.extra", float32([1], [1])));
-    await refused("WeightsError", /"transformer.extra" is not expected/);
+    await refused("WeightsError", /unexpected transformer\.extra$/);
     await damaged((tensors) => tensors.set("latents.mean", float32([1], [1])));
-    await refused("WeightsError", /"latents.mean" must be float32 \[3\], got float32 \[1\]/);
+    await refused("WeightsError", /misshapen latents\.mean: wanted \[3\], got \[1\]/);
     await damaged((_, metadata) => metadata.config = JSON.stringify({ ...CONFIG, heads: 5 }));
     await refused("CheckpointError", /heads must divide/);
     await damaged((_, metadata) => metadata.config = "{");
@@ -93,7 +93,7 @@ Deno.test("a model that does not fit its configuration is not saved and leaves a
     const before = await Deno.readFile(path);
     await assert.rejects(saveDiffusion(path, { ...model(), config: { ...CONFIG, channels: 4 } }), {
       name: "WeightsError",
-      message: /must be float32 \[4, 32\], got float32 \[3, 32\]/,
+      message: /wanted \[4,32\], got \[3,32\]/,
     });
     await assert.rejects(saveDiffusion(path, { ...model(), metadata: { space: "x" } }), RangeError);
     assert.deepEqual(await Deno.readFile(path), before);

@@ -4,14 +4,21 @@
  * @module
  */
 import { z } from "zod";
-import { ConfigError, flattenTree, type HostTensor, isHostTensor, WeightsError } from "novae/tensor/mod.ts";
+import {
+  ConfigError,
+  flattenTree,
+  type HostTensor,
+  isHostTensor,
+  Rng,
+  strictParams,
+  WeightsError,
+} from "novae/tensor/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
 import type { LatentStats } from "./autoencoder.ts";
 import { CompiledAutoencoder, type CompiledAutoencoderOptions } from "./compiled.ts";
 import { type AutoencoderConfig, latentChannels, parseAutoencoderConfig } from "./config.ts";
 import type { AutoencoderStats } from "./measure.ts";
-import type { AutoencoderParams } from "./model.ts";
-import { fittedParams } from "./strict_params.ts";
+import { type AutoencoderParams, initAutoencoder } from "./model.ts";
 import type { AlignmentStats } from "./svg/mod.ts";
 
 const FORMAT = "novae-autoencoder-1";
@@ -50,7 +57,7 @@ export async function saveAutoencoder(path: string, model: AutoencoderToSave): P
   const what = `Cannot save autoencoder ${path}`;
   const leaves = flattenTree<HostTensor>(params, isHostTensor);
   const tensors = new Map(leaves.map((leaf) => [leaf.path, leaf.value]));
-  fittedParams(what, tensors, config);
+  strictParams(what, tensors, initAutoencoder(new Rng(0), config));
   const missing = missingPart({ config, alignment, encoderHash });
   if (missing) throw new WeightsError(`${what}: space ${config.space} needs ${missing}, got none`);
   const metadata: Record<string, string> = {
@@ -83,7 +90,7 @@ export async function readAutoencoder(path: string): Promise<AutoencoderFile> {
   const encoderHash = metadata.encoder;
   const missing = missingPart({ config, alignment, encoderHash });
   if (missing) throw new WeightsError(`${what}: space ${config.space} needs ${missing}, got none`);
-  const params = fittedParams(what, tensors, config);
+  const params = strictParams(what, tensors, initAutoencoder(new Rng(0), config));
   return { config, params, stats, alignment, encoderHash, metadata };
 }
 

@@ -93,7 +93,7 @@ async function trainClassifier(flags: TrainClassifierFlags): Promise<void> {
   );
   await writeFileAtomic(`${beside}.log`, lines.join("\n") + "\n");
   await writeJson(`${beside}.json`, {
-    command: ["novae", ...Deno.args].join(" "),
+    command: ["deno task novae", ...Deno.args].join(" "),
     config: result.config,
     parameters: countClassifierParams(result.params),
     training: { images, batchSize, learningRate, seed },

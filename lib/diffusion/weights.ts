@@ -7,12 +7,12 @@
 import {
   CheckpointError,
   ConfigError,
+  expectTensors,
   flattenTree,
   float32,
   type HostTensor,
   isHostTensor,
   mapTree,
-  WeightsError,
 } from "novae/tensor/mod.ts";
 import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
@@ -136,30 +136,16 @@ function fittedTensors(
   tensors: ReadonlyMap<string, HostTensor>,
   config: DitConfig,
 ): { params: DitParams<HostTensor>; mean: Float32Array; std: Float32Array } {
-  const left = new Set(tensors.keys());
-  const take = (name: string, shape: readonly number[]): HostTensor => {
-    const tensor = tensors.get(name);
-    if (tensor === undefined) throw new WeightsError(`${what}: "${name}" is missing`);
-    if (tensor.dtype !== "float32" || tensor.shape.join() !== shape.join()) {
-      throw new WeightsError(
-        `${what}: "${name}" must be float32 [${shape.join(", ")}], got ${tensor.dtype} [${
-          tensor.shape.join(", ")
-        }]`,
-      );
-    }
-    left.delete(name);
-    return tensor;
-  };
-  const params = mapTree<DitParams<HostTensor>>(
-    ditShapes(config),
-    isShape,
-    (shape, name) => take(`transformer.${name}`, shape as number[]),
+  const shapes = ditShapes(config), prefix = "transformer.";
+  const wanted = new Map(
+    flattenTree<number[]>(shapes, isShape).map((leaf) => [prefix + leaf.path, leaf.value]),
   );
-  const mean = take("latents.mean", [config.channels]).data as Float32Array;
-  const std = take("latents.std", [config.channels]).data as Float32Array;
-  const [unexpected] = left;
-  if (unexpected !== undefined) {
-    throw new WeightsError(`${what}: "${unexpected}" is not expected`);
-  }
-  return { params, mean, std };
+  for (const name of ["latents.mean", "latents.std"]) wanted.set(name, [config.channels]);
+  expectTensors(what, tensors, wanted);
+  const take = (name: string) => tensors.get(name)!;
+  return {
+    params: mapTree<DitParams<HostTensor>>(shapes, isShape, (_, path) => take(prefix + path)),
+    mean: take("latents.mean").data as Float32Array,
+    std: take("latents.std").data as Float32Array,
+  };
 }

@@ -9,7 +9,7 @@ import {
   type HostTensor,
   isHostTensor,
   Rng,
-  unflattenLike,
+  strictParams,
   WeightsError,
 } from "novae/tensor/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
@@ -42,7 +42,7 @@ export async function saveEncoder(
 ): Promise<void> {
   const leaves = flattenTree<HostTensor>(params, isHostTensor);
   const tensors = new Map(leaves.map((leaf) => [leaf.path, leaf.value]));
-  checkWeights(`Cannot save encoder ${path}`, tensors, config);
+  strictParams(`Cannot save encoder ${path}`, tensors, initVit(new Rng(0), config));
   const all = { ...metadata, format: FORMAT, config: JSON.stringify(config) };
   await writeSafetensors(path, tensors, all, { dtype: "float16" });
 }
@@ -60,8 +60,7 @@ export async function loadEncoder(path: string): Promise<EncoderFile> {
     throw new WeightsError(`${what}: format must be ${FORMAT}, got ${metadata.format ?? "none"}`);
   }
   const config = parseConfig(what, metadata.config);
-  const like = checkWeights(what, tensors, config);
-  return { config, params: unflattenLike(like, isHostTensor, tensors), metadata };
+  return { config, params: strictParams(what, tensors, initVit(new Rng(0), config)), metadata };
 }
 
 function parseConfig(what: string, text: string | undefined): VitConfig {
@@ -71,29 +70,4 @@ function parseConfig(what: string, text: string | undefined): VitConfig {
     if (!(error instanceof ConfigError || error instanceof SyntaxError)) throw error;
     throw new WeightsError(`${what}: its settings must be valid: ${error.message}`);
   }
-}
-
-/** Compares names and shapes with those of the settings; returns a tree of that form. */
-function checkWeights(
-  what: string,
-  tensors: ReadonlyMap<string, HostTensor>,
-  config: VitConfig,
-): VitParams<HostTensor> {
-  const like = initVit(new Rng(0), config);
-  const wanted = new Map(
-    flattenTree<HostTensor>(like, isHostTensor).map((leaf) => [leaf.path, leaf.value.shape]),
-  );
-  const problems: string[] = [];
-  const missing = [...wanted.keys()].filter((name) => !tensors.has(name));
-  const unexpected = [...tensors.keys()].filter((name) => !wanted.has(name));
-  if (missing.length > 0) problems.push(`missing ${missing.join(", ")}`);
-  if (unexpected.length > 0) problems.push(`unexpected ${unexpected.join(", ")}`);
-  for (const [name, shape] of wanted) {
-    const got = tensors.get(name)?.shape;
-    if (got && `${got}` !== `${shape}`) problems.push(`misshapen ${name}: wanted [${shape}], got [${got}]`);
-  }
-  if (problems.length > 0) {
-    throw new WeightsError(`${what}: weights must fit the settings: ${problems.join("; ")}`);
-  }
-  return like;
 }

@@ -17,7 +17,7 @@ import {
   isHostTensor,
   mapTree,
   Rng,
-  unflattenLike,
+  strictParams,
   WeightsError,
 } from "novae/tensor/mod.ts";
 import {
@@ -113,9 +113,7 @@ export async function loadClassifier(path: string): Promise<ClassifierFile> {
     throw new WeightsError(`${what}: format must be ${FORMAT}, got ${metadata.format ?? "none"}`);
   }
   const config = parseConfig(what, metadata.config), record = parseRecord(what, metadata.record);
-  const like = initClassifier(new Rng(0), config);
-  checkWeights(what, tensors, like);
-  const params = unflattenLike<ClassifierParams<HostTensor>>(like, isHostTensor, tensors);
+  const params = strictParams(what, tensors, initClassifier(new Rng(0), config));
   const hash = hashClassifier(config, params);
   if (hash !== metadata.hash) {
     throw new WeightsError(`${what}: the hash of its weights must be ${metadata.hash}, got ${hash}`);
@@ -147,26 +145,4 @@ function parseRecord(what: string, text: string | undefined): ClassifierRecord {
     throw new WeightsError(`${what}: its training record must have "${wrong}", got ${text ?? "none"}`);
   }
   return record as ClassifierRecord;
-}
-
-function checkWeights(
-  what: string,
-  tensors: ReadonlyMap<string, HostTensor>,
-  like: ClassifierParams<HostTensor>,
-): void {
-  const leaves = flattenTree<HostTensor>(like, isHostTensor);
-  const shapes = new Map(leaves.map((leaf) => [leaf.path, leaf.value.shape]));
-  const missing = [...shapes.keys()].filter((name) => !tensors.has(name));
-  const unexpected = [...tensors.keys()].filter((name) => !shapes.has(name));
-  const problems = [
-    ...missing.map((name) => `missing ${name}`),
-    ...unexpected.map((name) => `unexpected ${name}`),
-    ...[...shapes].flatMap(([name, shape]) => {
-      const got = tensors.get(name)?.shape;
-      return got && `${got}` !== `${shape}` ? [`misshapen ${name}: wanted [${shape}], got [${got}]`] : [];
-    }),
-  ];
-  if (problems.length > 0) {
-    throw new WeightsError(`${what}: weights must fit the settings: ${problems.join("; ")}`);
-  }
 }

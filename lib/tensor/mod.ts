@@ -6,4 +6,5 @@
 export * from "./errors.ts";
 export * from "./host_tensor.ts";
 export * from "./rng.ts";
+export * from "./strict_params.ts";
 export * from "./tree.ts";
