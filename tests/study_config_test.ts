@@ -66,10 +66,13 @@ Deno.test("the plan has a stage for each part and three for each space, each wit
   assert.ok(plan.every((stage) => (stage.expectedSec ?? 0) > 0));
 });
 
-Deno.test("a dry run prints the resolved configuration, parameters, time and memory", () => {
+Deno.test("a dry run prints the resolved configuration, parameters, time and memory", async () => {
   const config = resolveStudyConfig({ scale: "standard" });
-  const text = describeStudy(config);
+  const text = await describeStudy(config);
   assert.ok(text.startsWith(JSON.stringify(config, null, 2)));
-  assert.match(text, /svg: 72 channels, transformer of \d+ parameters/);
+  assert.match(text, /svg: 8 × 8 × 72 latents, transformer of \d+ parameters/);
+  assert.match(text, /vae: 8 × 8 × 16 latents/);
   assert.match(text, /about \d+ minutes on two cores, about [\d.]+ GB of memory/);
+  const absent = resolveStudyConfig({ scale: "standard", overrides: ["encoder.path=absent.safetensors"] });
+  await assert.rejects(describeStudy(absent), { name: "ConfigError", message: /encoder.path/ });
 });

@@ -39,7 +39,7 @@ export function registerReproduce(program: Command): void {
         overrides,
         fromScratch: options.fromScratch,
       });
-      if (options.dryRun) return console.log(describeStudy(config));
+      if (options.dryRun) return console.log(await describeStudy(config));
       await reproduce(config, {
         root: options.runs,
         scale: options.scale,

@@ -4,8 +4,15 @@
  * @module
  */
 import type { StagePlan } from "novae/experiment/mod.ts";
+import { latentChannels, latentGrid } from "novae/autoencoder/mod.ts";
 import { countParameters, ditConfig, type DitSize } from "novae/diffusion/mod.ts";
 import type { StudyConfig } from "./config.ts";
+import { autoencoderConfig, requireModels } from "./materials.ts";
+
+/** Classes of the data sets that the project knows; those of an image folder are counted when it is read. */
+const CLASSES = 10;
+/** What the runtime and the compiled graphs take. */
+const BASE_BYTES = 900e6;
 
 /** Seconds of one unit of each kind of work on two cores, estimated from short trials. */
 const COST = {
@@ -53,27 +60,29 @@ export function stagePlan(config: StudyConfig): StagePlan[] {
 }
 
 /** The configuration, the parameter counts, and what it will take, for `--dry-run`. */
-export function describeStudy(config: StudyConfig): string {
-  const channels: Record<string, number> = { vae: 16, dino: 64, "svg-noalign": 72, svg: 72 };
-  const lines = config.spaces.map((space) => {
-    const dit = ditConfig(config.diffusion.size as DitSize, {
-      channels: channels[space],
-      grid: 8,
-      classes: 10,
-    });
-    return `  ${space}: ${channels[space]} channels, transformer of ${
-      countParameters(dit).learned
-    } parameters`;
-  });
+export async function describeStudy(config: StudyConfig): Promise<string> {
+  await requireModels(config);
+  const { data, sampling, diffusion } = config;
+  const lines: string[] = [];
+  let latentValues = 0;
+  for (const space of config.spaces) {
+    const autoencoder = await autoencoderConfig(config, space);
+    const channels = latentChannels(autoencoder), grid = latentGrid(autoencoder);
+    const dit = ditConfig(diffusion.size as DitSize, { channels, grid, classes: CLASSES });
+    const { learned } = countParameters(dit);
+    lines.push(`  ${space}: ${grid} × ${grid} × ${channels} latents, transformer of ${learned} parameters`);
+    latentValues = Math.max(latentValues, grid * grid * channels);
+  }
   const seconds = stagePlan(config).reduce((sum, stage) => sum + (stage.expectedSec ?? 0), 0);
-  const { data, sampling } = config, pixels = data.imageSize ** 2 * 3;
-  // 8-bit images, float latents of the widest space, one set of decoded samples with its reconstructions, runtime.
-  const bytes = (data.train + data.test) * pixels + data.train * 64 * 72 * 4 +
-    4 * pixels * Math.max(sampling.samples, data.test) * 2 + 900e6;
+  const pixels = data.imageSize ** 2 * 3, pictures = Math.max(sampling.samples, data.test);
+  // 8-bit images, latents of the widest space, samples and reconstructions as floats.
+  const bytes = (data.train + data.test) * pixels + 4 * data.train * latentValues + 16 * pictures * pixels;
   return [
     JSON.stringify(config, null, 2),
-    "with the models of this project (10 classes, 8 × 8 tokens):",
+    `with ${CLASSES} classes:`,
     ...lines,
-    `about ${Math.ceil(seconds / 60)} minutes on two cores, about ${(bytes / 1e9).toFixed(1)} GB of memory`,
+    `about ${Math.ceil(seconds / 60)} minutes on two cores, about ${
+      ((bytes + BASE_BYTES) / 1e9).toFixed(1)
+    } GB of memory`,
   ].join("\n");
 }

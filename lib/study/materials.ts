@@ -14,6 +14,7 @@ import {
   DinoEncoder,
   type DinoRecipe,
   initDinoState,
+  loadEncoder,
   saveEncoder,
   SMALL_RECIPE,
   trainDino,
@@ -21,11 +22,13 @@ import {
   type VitConfig,
 } from "novae/dino/mod.ts";
 import {
+  type AutoencoderConfig,
   type CompiledAutoencoder,
   countParameters,
   initAutoencoderState,
   loadAutoencoder,
   namedAutoencoder,
+  readAutoencoder,
   resolveSchedule,
   saveAutoencoder,
   scheduleSteps,
@@ -109,11 +112,7 @@ export async function provideEncoder(
   if (path !== "") {
     return await encoderRecord(path, path, false);
   }
-  const vit: VitConfig = {
-    ...VIT_SIZES[config.data.imageSize <= 32 ? "cifar10" : "solids"],
-    imageSize: config.data.imageSize,
-  };
-  const recipe = encoderRecipe(config);
+  const vit = ownVit(config), recipe = encoderRecipe(config);
   const store = new CheckpointStore(run.file("checkpoints", "encoder"), { config: { vit, recipe, images } });
   const like = initDinoState(new Rng(0), vit, recipe.head);
   const latest = await store.latest();
@@ -141,6 +140,11 @@ export async function provideEncoder(
     imagesSeen: String(recipe.steps * recipe.batchSize),
   });
   return await encoderRecord(file, `stages/${stage.name}/encoder.safetensors`, true);
+}
+
+/** The encoder that a study trains for its images. */
+function ownVit({ data: { imageSize } }: StudyConfig): VitConfig {
+  return { ...VIT_SIZES[imageSize <= 32 ? "cifar10" : "solids"], imageSize };
 }
 
 /** The recipe of the project's encoders, cut to the images of the study and to the size of its images. */
@@ -228,12 +232,7 @@ export async function provideAutoencoder(
     const path = autoencoderFile(folder, space, config.data.name);
     return await autoencoderRecord(path, path, false, encoder);
   }
-  const model = namedAutoencoder("micro", {
-    space,
-    imageSize: config.data.imageSize,
-    patchSize: encoder.config.patchSize,
-    featureChannels: space === "vae" ? undefined : encoder.width,
-  });
+  const model = ownAutoencoder(config, space, encoder.config);
   const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
   const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
     config: { model, schedule, encoder: space === "vae" ? null : encoder.hash },
@@ -268,6 +267,23 @@ export async function provideAutoencoder(
     metadata: { dataset: data.train.name, datasetHash: data.train.hash, imagesSeen: String(images) },
   });
   return await autoencoderRecord(file, `stages/${stage.name}/ae-${space}.safetensors`, true, encoder);
+}
+
+/** Settings of the autoencoder of a space: those in its file, or those it will be trained with. */
+export async function autoencoderConfig(config: StudyConfig, space: SpaceName): Promise<AutoencoderConfig> {
+  const { folder } = config.autoencoder, { path } = config.encoder;
+  if (folder !== "") return (await readAutoencoder(autoencoderFile(folder, space, config.data.name))).config;
+  return ownAutoencoder(config, space, path === "" ? ownVit(config) : (await loadEncoder(path)).config);
+}
+
+/** The autoencoder that a study trains for its images. */
+function ownAutoencoder({ data }: StudyConfig, space: SpaceName, vit: VitConfig): AutoencoderConfig {
+  return namedAutoencoder("micro", {
+    space,
+    imageSize: data.imageSize,
+    patchSize: vit.patchSize,
+    featureChannels: space === "vae" ? undefined : vit.width,
+  });
 }
 
 /** Path of the file of a model record. */
