@@ -43,7 +43,7 @@ const SOLIDS: Readonly<Record<Scale, Amounts>> = {
     encoder: 64_000,
     classifier: 64_000,
     autoencoder: 16_000,
-    diffusion: 14_000,
+    diffusion: 12_000,
     samples: 1000,
     checkpoints: [0.25, 0.5, 1],
     curveSteps: [10],
