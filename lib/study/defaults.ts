@@ -31,11 +31,11 @@ const SOLIDS: Readonly<Record<Scale, Amounts>> = {
     encoder: 4000,
     classifier: 6400,
     autoencoder: 1500,
-    diffusion: 3000,
-    samples: 150,
+    diffusion: 2400,
+    samples: 128,
     checkpoints: [0.5, 1],
     curveSteps: [10],
-    umapPoints: 500,
+    umapPoints: 400,
   },
   standard: {
     train: 10_000,
@@ -64,7 +64,7 @@ const SOLIDS: Readonly<Record<Scale, Amounts>> = {
 };
 
 const SMALL_IMAGES: Readonly<Record<Scale, Amounts>> = {
-  quick: { ...SOLIDS.quick, encoder: 2500, classifier: 5000, autoencoder: 1000, diffusion: 3000 },
+  quick: { ...SOLIDS.quick, encoder: 1600, classifier: 4000, autoencoder: 600, diffusion: 1600 },
   standard: {
     ...SOLIDS.standard,
     encoder: 32_000,
