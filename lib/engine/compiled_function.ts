@@ -9,7 +9,7 @@ import type { DType } from "novae/tensor/mod.ts";
 import type { CompiledDevice } from "./device.ts";
 import { DeviceTensor, isFeedTensor } from "./device_tensor.ts";
 import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
-import { createSession } from "./session.ts";
+import { createSession, messageOf } from "./session.ts";
 import { type TracedFunction, traceFunction } from "./traced_function.ts";
 
 /** What a compiled graph consists of and took. */
@@ -81,7 +81,7 @@ export class CompiledFunction {
     const feeds = this.#feeds(args);
     const donated = this.#takeDonated(args);
     const fetches = this.#fetches(donated);
-    const results = await this.session.run(feeds, fetches);
+    const results = await this.#execute(feeds, fetches);
     const tensors = new Map<string, DeviceTensor>();
     for (const { name, value } of this.traced.outputs) {
       const storage = new OrtStorage(fetches[name] ?? results[name] as ort.Tensor);
@@ -98,6 +98,20 @@ export class CompiledFunction {
   async release(): Promise<void> {
     this.#free.clear();
     await this.session.release();
+  }
+
+  async #execute(
+    feeds: Record<string, ort.Tensor>,
+    fetches: Record<string, ort.Tensor | null>,
+  ): Promise<ort.InferenceSession.ReturnType> {
+    try {
+      return await this.session.run(feeds, fetches);
+    } catch (error) {
+      const { name, device } = this.graph;
+      throw new DeviceError(`Cannot run ${name} on ${device}: ${failure(messageOf(error))}`, {
+        cause: error,
+      });
+    }
   }
 
   #feeds(args: readonly unknown[]): Record<string, ort.Tensor> {
@@ -158,6 +172,17 @@ export class CompiledFunction {
     if (!list) this.#free.set(key, list = []);
     return list;
   }
+}
+
+/** ONNX Runtime's reason, with advice for the two that a person can do something about. */
+function failure(reason: string): string {
+  if (/alloc|out of memory|bad_alloc/i.test(reason)) {
+    return `its memory is not enough; use a smaller batch or checkpoint() (${reason})`;
+  }
+  if (/device.{0,20}lost|lost.{0,20}device/i.test(reason)) {
+    return `the device was lost; go on from the last checkpoint in a new process (${reason})`;
+  }
+  return reason;
 }
 
 const bufferKey = (dtype: string, shape: readonly number[]): string => `${dtype}[${shape.join()}]`;

@@ -5,6 +5,7 @@
  */
 import "./quiet.ts";
 
+export { checkpoint } from "./checkpoint.ts";
 export type { CompiledGraph } from "./compiled_function.ts";
 export { resolveDevice } from "./device.ts";
 export type { CompiledDevice, DeviceName, EagerDevice, ResolvedDevice } from "./device.ts";
@@ -14,6 +15,6 @@ export { exportOnnx } from "./export.ts";
 export type { ExportedModel } from "./export.ts";
 export { gelu, geluErf, silu } from "./fused_activation.ts";
 export { attention, softmaxCrossEntropy } from "./fused_attention.ts";
-export { groupNorm, layerNorm } from "./fused_normalization.ts";
+export { groupNorm, layerNorm, modulatedLayerNorm, rmsNorm } from "./fused_normalization.ts";
 export { jit } from "./jit.ts";
 export type { AnyFunction, Feed, FeedAll, Fetched, JitOptions, Jitted } from "./jit.ts";
