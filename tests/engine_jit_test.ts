@@ -1,7 +1,15 @@
 /** What `jit` promises: signatures, constants, donation, errors, and a tfjs engine left as it was. */
 import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
-import { DeviceTensor, disposeTree, jit, layerNorm, read, resolveDevice } from "novae/engine/mod.ts";
+import {
+  DeviceTensor,
+  disposeTree,
+  jit,
+  layerNorm,
+  probeDevices,
+  read,
+  resolveDevice,
+} from "novae/engine/mod.ts";
 import { DeviceError, float32, type HostTensor, int32, rows, scalar } from "novae/tensor/mod.ts";
 import { assertClose, eager, normal, toTf } from "./engine_harness.ts";
 
@@ -353,6 +361,17 @@ Deno.test("devices that are not there give a DeviceError, unknown names too", as
   const missing = Deno.build.os === "darwin" ? "dml" : "coreml";
   await assert.rejects(jit((x: tf.Tensor) => tf.add(x, 1), { device: missing })(scalar(1)), DeviceError);
   await assert.rejects(resolveDevice("gpu" as "cpu"), /wanted one of auto, cpu, webgpu/);
+});
+
+Deno.test("every device is tried in a process of its own and says what it is or why it does not work", async () => {
+  const missing = Deno.build.os === "darwin" ? "dml" : "coreml";
+  const [works, fails, unknown] = await probeDevices(["cpu", missing, "abacus"]);
+  assert.equal(works.device, "cpu");
+  assert.ok(works.works);
+  assert.match(works.detail, /^\d+ logical processors$/);
+  assert.deepEqual([fails.works, unknown.works], [false, false]);
+  assert.match(fails.detail, new RegExp(missing));
+  assert.match(unknown.detail, /wanted one of auto, cpu, .*got "abacus"/);
 });
 
 Deno.test("auto names a device and a reason", async () => {

@@ -9,6 +9,8 @@ export { checkpoint } from "./checkpoint.ts";
 export type { CompiledGraph } from "./compiled_function.ts";
 export { resolveDevice } from "./device.ts";
 export type { CompiledDevice, DeviceName, EagerDevice, ResolvedDevice } from "./device.ts";
+export { probeDevices } from "./device_probe.ts";
+export type { DeviceReport } from "./device_probe.ts";
 export { DeviceTensor, disposeTree, read } from "./device_tensor.ts";
 export type { DeviceStorage, HostTree } from "./device_tensor.ts";
 export { exportOnnx } from "./export.ts";
