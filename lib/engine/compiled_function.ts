@@ -37,7 +37,11 @@ export interface CompileOptions {
   readonly name: string;
   readonly signature: string;
   readonly threads?: number;
+  readonly precision: Precision;
 }
+
+/** Element type of products and convolutions. */
+export type Precision = "fp32" | "fp16";
 
 /** Traces and compiles a function for the form of the given arguments. */
 export async function compileFunction(
@@ -46,7 +50,13 @@ export async function compileFunction(
   options: CompileOptions,
 ): Promise<CompiledFunction> {
   const start = performance.now();
-  const traced = traceFunction(fn, args, { cpuOperators: options.device === "cpu", name: options.name });
+  const halfProducts = options.precision === "fp16", onCpu = options.device === "cpu";
+  if (halfProducts && onCpu) {
+    throw new DeviceError(
+      `Cannot compile ${options.name} for cpu in fp16: it has no 16-bit products; leave precision out`,
+    );
+  }
+  const traced = traceFunction(fn, args, { cpuOperators: onCpu, halfProducts, name: options.name });
   const traceMs = performance.now() - start;
   const session = await createSession(traced.model.bytes, options.device, {
     threads: options.threads,

@@ -6,7 +6,7 @@
 import "./quiet.ts";
 
 export { checkpoint } from "./checkpoint.ts";
-export type { CompiledGraph } from "./compiled_function.ts";
+export type { CompiledGraph, Precision } from "./compiled_function.ts";
 export { resolveDevice } from "./device.ts";
 export type { CompiledDevice, DeviceName, EagerDevice, ResolvedDevice } from "./device.ts";
 export { probeDevices } from "./device_probe.ts";

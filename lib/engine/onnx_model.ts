@@ -12,7 +12,14 @@ import type { ValueType } from "./graph.ts";
 /** Protocol buffer wire types. */
 const VARINT = 0, BYTES = 2, FIXED32 = 5;
 /** ONNX element type codes. */
-const ELEMENT_TYPE: Record<ValueType, number> = { float32: 1, int32: 6, int64: 7, bool: 9, float64: 11 };
+const ELEMENT_TYPE: Record<ValueType, number> = {
+  float32: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
 const ATTRIBUTE_FLOAT = 1, ATTRIBUTE_INT = 2, ATTRIBUTE_STRING = 3, ATTRIBUTE_INTS = 7;
 /** IR 10 and operator set 21 are the newest pair whose operators ONNX Runtime 1.30 all implements on the CPU. */
 const IR_VERSION = 10, OPSET = 21;
