@@ -44,6 +44,12 @@ Deno.test("the abstract names the best space by reconstruction and by samples, w
   assert.match(told.caution, /k-NN 40\.0 %/);
 });
 
+Deno.test("samples that show their class no better than chance are called so", () => {
+  const scores = { vae: { at5: 9, at25: 5 } };
+  assert.match(findings(result(scores, {}, 0.12), config).caution, /more than 12\.0 % .* 10\.0 % are chance/);
+  assert.doesNotMatch(findings(result(scores, {}, 0.4), config).caution, /chance/);
+});
+
 Deno.test("a claim about a space that was not compared is not made", () => {
   const { shown } = findings(result({ vae: { at5: 9, at25: 5 } }), config);
   assert.deepEqual(shown, []);
@@ -57,11 +63,13 @@ interface Scores {
 function result(
   scores: Partial<Record<SpaceName, Scores>>,
   psnr: Partial<Record<SpaceName, number>> = {},
+  accuracy = 0.5,
 ): StudyResult {
   const distance = (value: number, standardError = 1) => ({ value, standardError });
   const pair = (value: number) => ({ classifier: distance(value), dino: distance(value) });
   const spaces = Object.keys(scores) as SpaceName[];
   return {
+    data: { classes: Array.from({ length: 10 }, (_, i) => `class ${i}`) },
     judges: { classifierAccuracy: 0.9, encoderKnn: 0.4, floor: pair(0.5) },
     spaces: spaces.map((space) => ({ space, reconstruction: { psnr: psnr[space] ?? 20 } })),
     diffusion: spaces.map((space) => ({
@@ -70,6 +78,7 @@ function result(
         imagesSeen: 4000,
         steps,
         cfgScale: 1,
+        accuracy,
         frechet: pair(value),
       })),
     })),

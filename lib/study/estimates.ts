@@ -12,17 +12,21 @@ import { autoencoderConfig, requireModels } from "./materials.ts";
 /** Classes of the data sets that the project knows; those of an image folder are counted when it is read. */
 const CLASSES = 10;
 /** What the runtime and the compiled graphs take. */
-const BASE_BYTES = 900e6;
+const BASE_BYTES = 1.4e9;
 
-/** Seconds of one unit of each kind of work on two cores, estimated from short trials. */
+/**
+ * Seconds of one unit of each kind of work, from runs on two cores of an AMD EPYC; where the size of the images counts,
+ * for 64 pixels.
+ */
 const COST = {
   encoderImage: 1 / 130,
-  classifierImage: 1 / 250,
+  classifierImage: 1 / 180,
   autoencoderImage: 1 / 70,
-  diffusionImage: 1 / 330,
-  forward: 1 / 1300,
-  decode: 1 / 350,
-  measuredImage: 1 / 400,
+  diffusionImage: 1 / 280,
+  forward: 1 / 1500,
+  decode: 1 / 280,
+  measuredImage: 1 / 550,
+  spaceImage: 1 / 400,
 };
 
 /** The stages of a study with the seconds that each is expected to take on two processor cores. */
@@ -41,17 +45,17 @@ export function stagePlan(config: StudyConfig): StagePlan[] {
       name: `autoencoder-${space}`,
       expectedSec: 1 + (autoencoder.folder === "" ? autoencoder.images * size * COST.autoencoderImage : 0),
     },
-    { name: `latents-${space}`, expectedSec: 5 + images * COST.measuredImage },
+    { name: `latents-${space}`, expectedSec: 2 + images * COST.spaceImage },
     {
       name: `diffusion-${space}`,
       expectedSec: 5 + diffusion.images * COST.diffusionImage + sampling.samples * sampled,
     },
   ]);
   return [
-    { name: "data", expectedSec: data.name === "solids" ? images / 350 : 2 },
+    { name: "data", expectedSec: data.name === "solids" ? images / 450 : 2 },
     {
       name: "classifier",
-      expectedSec: 1 + (classifier.path === "" ? classifier.images * COST.classifierImage : 0),
+      expectedSec: 1 + (classifier.path === "" ? classifier.images * size * COST.classifierImage : 0),
     },
     { name: "encoder", expectedSec: 1 + (encoder.path === "" ? encoder.images * COST.encoderImage : 0) },
     { name: "references", expectedSec: 2 + images * COST.measuredImage },

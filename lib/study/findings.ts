@@ -53,7 +53,24 @@ export function findings(result: StudyResult, config: StudyConfig): Findings {
     `Fréchet distances of ${
       config.sampling.samples.toLocaleString("en")
     } samples are biased upwards, alike in all spaces.`;
-  return { abstract, shown: claims, caution };
+  return { abstract, shown: claims, caution: [caution, ...classCaution(result)].join(" ") };
+}
+
+/** Accuracy below this multiple of chance is no sign of the class. */
+const CLEARLY_ABOVE_CHANCE = 1.5;
+
+/** Whether the samples show the class that was asked for at all. */
+function classCaution({ data, diffusion }: StudyResult): string[] {
+  const chance = 1 / data.classes.length;
+  const best = Math.max(...diffusion.flatMap(({ scores }) => scores.map(({ accuracy }) => accuracy)));
+  if (best >= CLEARLY_ABOVE_CHANCE * chance) return [];
+  return [
+    `No space has learned its classes yet: of no set of samples does the classifier give more than ` +
+    `${(100 * best).toFixed(1)} % the class they were asked for, and ${
+      (100 * chance).toFixed(1)
+    } % are chance; the ` +
+    `distances compare colours, light and blobs.`,
+  ];
 }
 
 function residualClaim({ spaces }: StudyResult): string[] {

@@ -6,12 +6,18 @@
  */
 import { asMatrix, concatRows, float32, type HostTensor, type Matrix, rows } from "novae/tensor/mod.ts";
 import type { Dataset, DatasetSplits } from "novae/data/mod.ts";
-import { type CompiledAutoencoder, countParameters, normalizeLatents } from "novae/autoencoder/mod.ts";
+import {
+  type CompiledAutoencoder,
+  countParameters,
+  denormalizeLatents,
+  normalizeLatents,
+} from "novae/autoencoder/mod.ts";
 import { knnClassify, linearProbe, umap } from "novae/analysis/mod.ts";
 import { reconstructionMetrics } from "novae/evaluation/mod.ts";
 import { encodePng, imageGrid, writeFileAtomic } from "novae/io/mod.ts";
 import type { StageContext } from "novae/experiment/mod.ts";
 import type { StudyConfig } from "./config.ts";
+import type { EncodedImages } from "./encoded_images.ts";
 import type { MapRecord, ModelRecord, ProbeRecord, ReconstructionRecord, SpaceRecord } from "./results.ts";
 import type { Scorer, ScoreReference } from "./scorer.ts";
 
@@ -29,6 +35,8 @@ export interface SpaceTools {
   readonly data: DatasetSplits;
   /** Extracts and compares features. */
   readonly scorer: Scorer;
+  /** The held-out images with their features. */
+  readonly test: EncodedImages;
   /** Features of the held-out images, to compare reconstructions with. */
   readonly heldOut: ScoreReference;
 }
@@ -40,19 +48,18 @@ export interface SpaceTools {
  */
 export async function encodeDataset(
   autoencoder: CompiledAutoencoder,
-  dataset: Dataset,
+  encoded: EncodedImages,
   onProgress?: (done: number) => void,
 ): Promise<HostTensor> {
-  const { grid, channels } = autoencoder;
-  const latents = new Float32Array(dataset.size * grid * grid * channels);
-  for (let start = 0; start < dataset.size; start += CHUNK) {
-    const size = Math.min(CHUNK, dataset.size - start);
-    const images = dataset.images(Int32Array.from({ length: size }, (_, i) => start + i));
-    const z = normalizeLatents(await autoencoder.encode(images), autoencoder.stats);
-    latents.set(z.data, start * grid * grid * channels);
-    onProgress?.(start + size);
+  const { grid, channels } = autoencoder, { size } = encoded.dataset;
+  const latents = new Float32Array(size * grid * grid * channels);
+  for (const { start, end, images, features } of encoded.chunks()) {
+    const known = autoencoder.name === "vae" ? undefined : (await features()).patchesBND;
+    const z = autoencoder.join(await autoencoder.encodeParts(images, known));
+    latents.set(normalizeLatents(z, autoencoder.stats).data, start * grid * grid * channels);
+    onProgress?.(end);
   }
-  return float32(latents, [dataset.size, grid * grid, channels]);
+  return float32(latents, [size, grid * grid, channels]);
 }
 
 /** Measures a space; writes pictures of originals and reconstructions to the stage's folder. */
@@ -65,9 +72,9 @@ export async function measureSpace(
 ): Promise<SpaceRecord> {
   const { data, config } = tools;
   stage.update(1, 10, "held-out latents");
-  const testLatents = await encodeDataset(autoencoder, data.test);
+  const testLatents = await encodeDataset(autoencoder, tools.test);
   stage.update(2, 10, "reconstructions");
-  const reconstruction = await measureReconstruction(tools, autoencoder, stage);
+  const reconstruction = await measureReconstruction(tools, autoencoder, testLatents, stage);
   stage.update(5, 10, "probes");
   const probes = await measureProbes(tools, trainLatents, testLatents);
   stage.update(8, 10, "map");
@@ -86,6 +93,7 @@ export async function measureSpace(
 async function measureReconstruction(
   { data: { test }, scorer, heldOut }: SpaceTools,
   autoencoder: CompiledAutoencoder,
+  latents: HostTensor,
   stage: StageContext,
 ): Promise<ReconstructionRecord> {
   const parts: HostTensor[] = [];
@@ -93,7 +101,8 @@ async function measureReconstruction(
   for (let start = 0; start < test.size; start += CHUNK) {
     const size = Math.min(CHUNK, test.size - start);
     const images = test.images(Int32Array.from({ length: size }, (_, i) => start + i));
-    const decoded = await autoencoder.decode(await autoencoder.encode(images));
+    const z = denormalizeLatents(rows(latents, start, start + size), autoencoder.stats);
+    const decoded = await autoencoder.decode(z);
     const metrics = reconstructionMetrics(images, decoded);
     psnr += metrics.psnr * size / test.size;
     ssim += metrics.ssim * size / test.size;
@@ -128,7 +137,7 @@ async function measureProbes(
   const linearPooled = await linearProbe(pooled.train, pooled.test, { seed: config.seed });
   const linearTokens = await linearProbe(tokens.train, tokens.test, {
     loss: "ridge",
-    l2: [10, 1, 0.1],
+    l2: [10, 1],
     seed: config.seed,
   });
   const knn = await knnClassify(pooled.train, pooled.test, { k });

@@ -14,6 +14,7 @@ import { RunFolder, type StageContext, StageRunner, superviseRun } from "novae/e
 import { writeFileAtomic } from "novae/io/mod.ts";
 import type { Scale, StudyConfig } from "./config.ts";
 import { stagePlan } from "./estimates.ts";
+import { EncodedImages } from "./encoded_images.ts";
 import { generate } from "./generation.ts";
 import { allLabels, encodeDataset, measureSpace } from "./latent_space.ts";
 import {
@@ -60,6 +61,7 @@ interface Bench {
   readonly encoder: DinoEncoder;
   readonly classifier: FeatureClassifier;
   readonly scorer: Scorer;
+  readonly encoded: { readonly train: EncodedImages; readonly test: EncodedImages };
   /** Features of the training and of the held-out images, extracted when first needed. */
   readonly references: () => Promise<{ train: ScoreReference; test: ScoreReference; judges: JudgesRecord }>;
 }
@@ -155,7 +157,7 @@ async function runSpace(
   bench: Bench,
   space: SpaceName,
 ): Promise<[SpaceRecord, DiffusionRecord]> {
-  const { config } = context, { data, encoder, scorer } = bench;
+  const { config } = context, { data, encoder, encoded, scorer } = bench;
   const record = await runner.stage(
     `autoencoder-${space}`,
     `${space}: autoencoder`,
@@ -167,7 +169,7 @@ async function runSpace(
     const autoencoder = await openAutoencoder(context, record, encoder);
     const latents = await encodeDataset(
       autoencoder,
-      data.train,
+      encoded.train,
       (done) => stage.update(0.1 * done / data.train.size, 10, "training latents"),
     );
     return open = { autoencoder, latents };
@@ -175,7 +177,8 @@ async function runSpace(
   try {
     const measured = await runner.stage(`latents-${space}`, `${space}: latents`, async (stage) => {
       const { autoencoder, latents } = await prepare(stage), { test } = await bench.references();
-      return await measureSpace({ config, data, scorer, heldOut: test }, autoencoder, record, latents, stage);
+      const tools = { config, data, scorer, test: encoded.test, heldOut: test };
+      return await measureSpace(tools, autoencoder, record, latents, stage);
     });
     const generated = await runner.stage(`diffusion-${space}`, `${space}: diffusion`, async (stage) => {
       const { autoencoder, latents } = await prepare(stage), { train } = await bench.references();
@@ -203,17 +206,23 @@ async function openBench(
   const encoder = await DinoEncoder.load(modelPath(context.run, encoderRecord), { device: context.device });
   const classifier = await openClassifier(context, classifierRecord);
   const scorer = new Scorer(classifier, encoder);
+  const encoded = {
+    train: new EncodedImages(encoder, data.train),
+    test: new EncodedImages(encoder, data.test),
+  };
   let cached: ReturnType<Bench["references"]> | undefined;
-  const references = () => cached ??= measureReferences(context.config, data, scorer);
-  return { data, encoder, classifier, scorer, references };
+  const references = () => cached ??= measureReferences(context.config, scorer, encoded);
+  return { data, encoder, classifier, scorer, encoded, references };
 }
 
 async function measureReferences(
   config: StudyConfig,
-  data: DatasetSplits,
   scorer: Scorer,
+  encoded: Bench["encoded"],
 ): Promise<{ train: ScoreReference; test: ScoreReference; judges: JudgesRecord }> {
-  const train = await scorer.datasetFeatures(data.train), test = await scorer.datasetFeatures(data.test);
+  const train = await scorer.datasetFeatures(encoded.train),
+    test = await scorer.datasetFeatures(encoded.test);
+  const data = { train: encoded.train.dataset, test: encoded.test.dataset };
   const reference = scorer.reference(train, data.train.hash), labels = allLabels(data.test);
   const knn = await knnClassify(
     { features: train.dino, labels: allLabels(data.train) },

@@ -5,13 +5,20 @@
  * @module
  */
 import { asMatrix, concatRows, type HostTensor, type Matrix, rows } from "novae/tensor/mod.ts";
-import type { Dataset } from "novae/data/mod.ts";
-import type { DinoEncoder } from "novae/dino/mod.ts";
+import type { DinoEncoder, DinoFeatures } from "novae/dino/mod.ts";
 import { type FeatureClassifier, fidFromFeatures, FrechetReference } from "novae/evaluation/mod.ts";
+import type { EncodedImages } from "./encoded_images.ts";
 import type { FrechetPair } from "./results.ts";
 
 /** Images that are in memory as floats at once. */
 const CHUNK = 500;
+
+/** Images with a way to their DINO features. */
+interface Chunk {
+  readonly start: number;
+  readonly images: HostTensor;
+  features(): Promise<DinoFeatures>;
+}
 
 /** Features and class probabilities of a set of images. */
 export interface ImageFeatures {
@@ -50,18 +57,19 @@ export class Scorer {
    * @param imageUnitBHWC pixels in [0, 1]; they are rounded to 8 bits, as a file would hold them.
    */
   async features(imageUnitBHWC: HostTensor): Promise<ImageFeatures> {
-    return await this.#collect(
-      imageUnitBHWC.shape[0],
-      (start, end) => toBytes(rows(imageUnitBHWC, start, end)),
-    );
+    const count = imageUnitBHWC.shape[0], encoder = this.#encoder;
+    function* chunks(): Generator<Chunk> {
+      for (let start = 0; start < count; start += CHUNK) {
+        const images = toBytes(rows(imageUnitBHWC, start, Math.min(start + CHUNK, count)));
+        yield { start, images, features: () => encoder.features(images) };
+      }
+    }
+    return await this.#collect(count, chunks());
   }
 
-  /** Features of a whole data set, in chunks. */
-  async datasetFeatures(dataset: Dataset, onProgress?: (done: number) => void): Promise<ImageFeatures> {
-    return await this.#collect(dataset.size, (start, end) => {
-      onProgress?.(start);
-      return dataset.images(Int32Array.from({ length: end - start }, (_, i) => start + i));
-    });
+  /** Features of a whole data set. */
+  async datasetFeatures(encoded: EncodedImages): Promise<ImageFeatures> {
+    return await this.#collect(encoded.dataset.size, encoded.chunks());
   }
 
   /** Prepares features as a reference. */
@@ -87,14 +95,13 @@ export class Scorer {
     };
   }
 
-  async #collect(count: number, images: (start: number, end: number) => HostTensor): Promise<ImageFeatures> {
+  async #collect(count: number, chunks: Iterable<Chunk>): Promise<ImageFeatures> {
     const classifier: HostTensor[] = [], dino: HostTensor[] = [], predictions = new Int32Array(count);
-    for (let start = 0; start < count; start += CHUNK) {
-      const batch = images(start, Math.min(start + CHUNK, count));
-      const { features, probabilities } = await this.#classifier.run(batch);
+    for (const chunk of chunks) {
+      const { features, probabilities } = await this.#classifier.run(chunk.images);
       classifier.push(asTensor(features));
-      predictions.set(argmaxRows(probabilities), start);
-      dino.push((await this.#encoder.features(batch)).clsBD);
+      predictions.set(argmaxRows(probabilities), chunk.start);
+      dino.push((await chunk.features()).clsBD);
     }
     return { classifier: asMatrix(concatRows(classifier)), dino: asMatrix(concatRows(dino)), predictions };
   }
