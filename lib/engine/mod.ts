@@ -7,6 +7,7 @@ import "./quiet.ts";
 
 export { checkpoint } from "./checkpoint.ts";
 export type { CompiledGraph, Precision } from "./compiled_function.ts";
+export { constantTree } from "./constants.ts";
 export { resolveDevice } from "./device.ts";
 export type { CompiledDevice, DeviceName, EagerDevice, ResolvedDevice } from "./device.ts";
 export { probeDevices } from "./device_probe.ts";
@@ -14,7 +15,7 @@ export type { DeviceReport } from "./device_probe.ts";
 export { DeviceTensor, disposeTree, read } from "./device_tensor.ts";
 export type { DeviceStorage, HostTree } from "./device_tensor.ts";
 export { exportOnnx } from "./export.ts";
-export type { ExportedModel } from "./export.ts";
+export type { ExportedModel, ExportOptions } from "./export.ts";
 export { gelu, geluErf, silu } from "./fused_activation.ts";
 export { attention, softmaxCrossEntropy } from "./fused_attention.ts";
 export { groupNorm, layerNorm, modulatedLayerNorm, rmsNorm } from "./fused_normalization.ts";

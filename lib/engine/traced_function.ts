@@ -28,6 +28,8 @@ export interface TraceOptions {
   readonly halfProducts?: boolean;
   /** Name of the function. */
   readonly name: string;
+  /** Free text by key for the model. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /** Name of the input for the `index`th tensor; `in0`, `in1`, … unless given. */
   readonly inputName?: (index: number, path: string) => string;
   /** Name of the output for the `index`th tensor; `out0`, `out1`, … unless given. */
@@ -66,7 +68,7 @@ export function traceFunction(
       isSlot,
       (leaf) => leaf instanceof OutputSlot ? tensors.get(outputs[leaf.index].name) : leaf,
     );
-  return { model: writeModel(graph, outputs, name), outputs, rebuild };
+  return { model: writeModel(graph, outputs, name, options.metadata), outputs, rebuild };
 }
 
 /** Stands for output `index` in the returned tree. */
