@@ -363,6 +363,16 @@ Deno.test("devices that are not there give a DeviceError, unknown names too", as
   await assert.rejects(resolveDevice("gpu" as "cpu"), /wanted one of auto, cpu, webgpu/);
 });
 
+Deno.test("a graph that fails while it runs gives a DeviceError with its name, and can be called again", async () => {
+  const fn = jit((x: tf.Tensor, ids: tf.Tensor) => tf.gather(x, ids), { ...cpu, name: "look-up" });
+  await assert.rejects(fn(float32([1, 2], [2]), int32([9], [1])), {
+    name: "DeviceError",
+    message: /^Cannot run look-up on cpu: .*out of .*bounds/,
+  });
+  assert.deepEqual([...(await read(await fn(float32([1, 2], [2]), int32([1], [1])))).data], [2]);
+  await fn.dispose();
+});
+
 Deno.test("every device is tried in a process of its own and says what it is or why it does not work", async () => {
   const missing = Deno.build.os === "darwin" ? "dml" : "coreml";
   const [works, fails, unknown] = await probeDevices(["cpu", missing, "abacus"]);
