@@ -9,7 +9,7 @@ import { float32 } from "novae/tensor/mod.ts";
 import type { CompiledDevice, EagerDevice } from "./device.ts";
 import { read } from "./device_tensor.ts";
 import { jit } from "./jit.ts";
-import { adapterName, messageOf } from "./session.ts";
+import { describeAdapter, messageOf } from "./session.ts";
 
 const device = Deno.args[0] as CompiledDevice | EagerDevice;
 
@@ -51,7 +51,7 @@ async function attempt(): Promise<{ works: boolean; detail: string }> {
 }
 
 async function describe(): Promise<string> {
-  if (device.endsWith("webgpu")) return await adapterName() ?? "an adapter without a name";
+  if (device.endsWith("webgpu")) return await describeAdapter() ?? "an adapter without a name";
   if (device === "tfjs-cpu") return "plain JavaScript, for tests";
   if (device === "tfjs-wasm") return "TensorFlow.js, eager";
   return device === "cpu" ? `${navigator.hardwareConcurrency} logical processors` : "ONNX Runtime";

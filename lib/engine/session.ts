@@ -92,10 +92,13 @@ async function findGpu(): Promise<GpuProbe> {
   }
 }
 
-/** The name of the WebGPU adapter of this machine, if there is one. */
-export async function adapterName(): Promise<string | undefined> {
+/** Name, largest buffer and half precision of the WebGPU adapter of this machine, if there is one. */
+export async function describeAdapter(): Promise<string | undefined> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
-  return adapter ? nameOf(adapter) : undefined;
+  if (!adapter) return undefined;
+  const largest = Math.min(adapter.limits.maxBufferSize, adapter.limits.maxStorageBufferBindingSize);
+  const half = adapter.features.has("shader-f16") ? "with" : "without";
+  return `${nameOf(adapter)}; tensors up to ${(largest / 2 ** 30).toFixed(1)} GiB, ${half} 16-bit floats`;
 }
 
 function nameOf(adapter: GPUAdapter): string {
