@@ -77,10 +77,12 @@ Deno.test("data show draws a contact sheet", async () => {
   }
 });
 
-Deno.test("devices says which device auto takes and why", async () => {
+Deno.test("devices says which device works, which not, and what auto takes and why", async () => {
   const { code, stdout } = await novae("devices");
   assert.equal(code, 0);
-  assert.match(stdout, /^auto takes \S+: .+/);
+  assert.match(stdout, /│ cpu +│ yes +│ \d+ logical processors/);
+  assert.match(stdout, /│ (coreml|dml) +│ no +│ /);
+  assert.match(stdout, /\nauto takes \S+: .+/);
 });
 
 Deno.test("runs lists run folders", async () => {

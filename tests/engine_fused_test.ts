@@ -8,6 +8,8 @@ import {
   groupNorm,
   jit,
   layerNorm,
+  modulatedLayerNorm,
+  rmsNorm,
   silu,
   softmaxCrossEntropy,
 } from "novae/engine/mod.ts";
@@ -50,6 +52,9 @@ const operations: Record<keyof typeof golden, (...xs: tf.Tensor[]) => tf.Tensor>
     return softmaxCrossEntropy(x, targets);
   },
   groupNorm: (x, w, b) => groupNorm(x, 2, w, b, 1e-6),
+  modulatedLayerNorm: (x, shift, scale) => modulatedLayerNorm(x, shift, scale, 1e-6),
+  rmsNorm: (x, w) => rmsNorm(x, w, 1e-6),
+  rmsNormPlain: (x) => rmsNorm(x, null, 1e-6),
 };
 
 /** The output and the gradients of Σ output ∘ weight. */
@@ -106,6 +111,10 @@ Deno.test("fused operations compile at sizes around boundaries", () =>
       attention(q, k, v)),
     odd("attention of many keys", [normal(1, 2, 3, 2), normal(1, 2, 11, 2), normal(1, 2, 11, 2)], (q, k, v) =>
       attention(q, k, v)),
+    odd("modulatedLayerNorm of one token", [normal(2, 1, 5), normal(2, 1, 5), normal(2, 1, 5)], (x, b, s) =>
+      modulatedLayerNorm(x, b, s)),
+    odd("rmsNorm of rank 1", [normal(7), normal(7)], (x, w) =>
+      rmsNorm(x, w)),
     odd("groupNorm in one group", [normal(2, 3, 3, 4), normal(4), normal(4)], (x, w, b) =>
       groupNorm(x, 1, w, b)),
     odd("groupNorm in as many groups as channels", [normal(1, 4, 4, 3), normal(3), normal(3)], (x, w, b) =>

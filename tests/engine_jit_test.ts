@@ -1,7 +1,15 @@
 /** What `jit` promises: signatures, constants, donation, errors, and a tfjs engine left as it was. */
 import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
-import { DeviceTensor, disposeTree, jit, layerNorm, read, resolveDevice } from "novae/engine/mod.ts";
+import {
+  DeviceTensor,
+  disposeTree,
+  jit,
+  layerNorm,
+  probeDevices,
+  read,
+  resolveDevice,
+} from "novae/engine/mod.ts";
 import { DeviceError, float32, type HostTensor, int32, rows, scalar } from "novae/tensor/mod.ts";
 import { assertClose, eager, normal, toTf } from "./engine_harness.ts";
 
@@ -182,6 +190,66 @@ Deno.test("reading a traced value is refused", async () => {
   await assert.rejects(unawaited(scalar(1)), /Cannot compile: the function reads the value of a tensor/);
 });
 
+Deno.test("random numbers, branches on tensors and kept tensors are refused", async () => {
+  const cases: [RegExp, (x: tf.Tensor) => tf.Tensor][] = [
+    [/draws random numbers/, (x) => tf.add(x, tf.randomNormal([2]))],
+    [/draws random numbers/, (x) => tf.dropout(x, 0.5)],
+    [/draws random numbers/, (x) => tf.mul(x, Math.random())],
+    [/branches with a tensor/, (x) => (x as unknown as number) > 0 ? x : tf.neg(x)],
+    [/branches with a tensor/, (x) => tf.add(x, `${x}`.length)],
+    [/keeps 1 tensors \(tf.keep\); return them/, (x) => {
+      tf.keep(tf.exp(x));
+      return x;
+    }],
+  ];
+  const before = engineState();
+  for (const [message, fn] of cases) {
+    await assert.rejects(jit(fn, cpu)(float32([1, 2], [2])), { name: "TypeError", message });
+  }
+  assert.deepEqual(engineState(), before);
+  assert.ok(Math.random() < 1);
+  assert.ok(!(Symbol.toPrimitive in tf.Tensor.prototype));
+});
+
+Deno.test("an error of a trace says which call in the caller's code it was", async () => {
+  const here = /\(at .*tests\/engine_jit_test\.ts:\d+:\d+\)$/;
+  function lookUp(x: tf.Tensor): tf.Tensor {
+    return tf.unique(x).values;
+  }
+  const cases: [(x: tf.Tensor) => tf.Tensor, RegExp][] = [
+    [lookUp, /\(at lookUp, tests\/engine_jit_test\.ts:/],
+    [(x) => tf.add(x, tf.ones([5])), here],
+    [(x) => tf.scalar(x.dataSync()[0]), here],
+    [(x) => tf.add(x, tf.randomUniform([2])), here],
+  ];
+  for (const [fn, message] of cases) await assert.rejects(jit(fn, cpu)(float32([1, 2], [2])), { message });
+});
+
+Deno.test("a tree with a hole is refused by its place", async () => {
+  const fn = jit((xs: tf.Tensor[]) => xs[0], { ...cpu, name: "step" });
+  const holed = [scalar(1), scalar(2), scalar(3)];
+  delete holed[1];
+  await assert.rejects(fn(holed), /Cannot call step: argument 0 must have no holes, got one at index 1/);
+});
+
+Deno.test("only the graphs called last are kept", async () => {
+  let traces = 0;
+  const fn = jit((x: tf.Tensor) => {
+    traces++;
+    return tf.add(x, 1);
+  }, { ...cpu, maxGraphs: 2 });
+  const call = async (size: number) => (await read(await fn(float32(Array(size).fill(1), [size])))).data[0];
+  for (const size of [1, 2, 1, 3, 1]) assert.equal(await call(size), 2);
+  assert.equal(traces, 3);
+  assert.deepEqual(fn.inspect().map((graph) => graph.signature), ["float32[3]", "float32[1]"]);
+  await call(2);
+  assert.equal(traces, 4);
+  await Promise.all([1, 2, 3, 4].map(call));
+  assert.equal(fn.inspect().length, 2);
+  await fn.dispose();
+  assert.throws(() => jit((x: tf.Tensor) => x, { maxGraphs: 0 }), RangeError);
+});
+
 Deno.test("what cannot be compiled says so", async () => {
   const cases: [RegExp, (x: tf.Tensor) => unknown][] = [
     [/Cannot compile kernel "Complex"/, (x) => tf.complex(x, x)],
@@ -293,6 +361,27 @@ Deno.test("devices that are not there give a DeviceError, unknown names too", as
   const missing = Deno.build.os === "darwin" ? "dml" : "coreml";
   await assert.rejects(jit((x: tf.Tensor) => tf.add(x, 1), { device: missing })(scalar(1)), DeviceError);
   await assert.rejects(resolveDevice("gpu" as "cpu"), /wanted one of auto, cpu, webgpu/);
+});
+
+Deno.test("a graph that fails while it runs gives a DeviceError with its name, and can be called again", async () => {
+  const fn = jit((x: tf.Tensor, ids: tf.Tensor) => tf.gather(x, ids), { ...cpu, name: "look-up" });
+  await assert.rejects(fn(float32([1, 2], [2]), int32([9], [1])), {
+    name: "DeviceError",
+    message: /^Cannot run look-up on cpu: .*out of .*bounds/,
+  });
+  assert.deepEqual([...(await read(await fn(float32([1, 2], [2]), int32([1], [1])))).data], [2]);
+  await fn.dispose();
+});
+
+Deno.test("every device is tried in a process of its own and says what it is or why it does not work", async () => {
+  const missing = Deno.build.os === "darwin" ? "dml" : "coreml";
+  const [works, fails, unknown] = await probeDevices(["cpu", missing, "abacus"]);
+  assert.equal(works.device, "cpu");
+  assert.ok(works.works);
+  assert.match(works.detail, /^\d+ logical processors$/);
+  assert.deepEqual([fails.works, unknown.works], [false, false]);
+  assert.match(fails.detail, new RegExp(missing));
+  assert.match(unknown.detail, /wanted one of auto, cpu, .*got "abacus"/);
 });
 
 Deno.test("auto names a device and a reason", async () => {

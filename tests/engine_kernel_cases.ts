@@ -7,8 +7,11 @@ const SPECIAL = numbers([NaN, Infinity, -Infinity, 0, -0, 1, -1, 2.5, -2.5, 1e-2
 const unaryOps: Record<string, [(x: tf.Tensor) => tf.Tensor, number, number]> = {
   abs: [tf.abs, -3, 3],
   acos: [tf.acos, -1, 1],
+  acosh: [tf.acosh, 1.01, 9],
   asin: [tf.asin, -1, 1],
+  asinh: [tf.asinh, -3, 3],
   atan: [tf.atan, -3, 3],
+  atanh: [tf.atanh, -0.95, 0.95],
   ceil: [tf.ceil, -3, 3],
   clip: [(x) => tf.clipByValue(x, -1, 0.5), -3, 3],
   cos: [tf.cos, -10, 10],
@@ -88,6 +91,16 @@ const powers: Case[] = SHAPE_PAIRS.map(([a, b]) => ({
   inputs: [uniform(0.1, 3, ...a), normal(...b)],
   fn: tf.pow,
 }));
+
+/** All quadrants and both axes. */
+const angles: Case[] = [
+  ...SHAPE_PAIRS.map(([a, b]): Case => ({
+    name: `atan2 [${a}] [${b}]`,
+    inputs: [normal(...a), normal(...b)],
+    fn: tf.atan2,
+  })),
+  { name: "atan2 on the axes", inputs: [numbers([1, -1, 0, 0]), numbers([0, 0, 1, -1])], fn: tf.atan2 },
+];
 
 const comparisons: Case[] = [
   tf.equal,
@@ -341,6 +354,17 @@ const shapes: Case[] = [
     inputs: [normal(3), normal()],
     fn: (x, s) => [tf.broadcastTo(x, [2, 3]), tf.broadcastTo(s, [2, 2])],
   },
+  {
+    name: "spaceToBatchND and batchToSpaceND",
+    inputs: [normal(2, 4, 6, 3), normal(8, 3, 2, 1)],
+    fn: (x, y) => [
+      tf.spaceToBatchND(x, [2, 3], [[0, 0], [0, 0]]),
+      tf.spaceToBatchND(x, [3, 2], [[1, 1], [2, 0]]),
+      tf.spaceToBatchND(x, [2], [[1, 1]]),
+      tf.batchToSpaceND(y, [2, 2], [[0, 0], [0, 0]]),
+      tf.batchToSpaceND(y, [2, 4], [[1, 0], [1, 2]]),
+    ],
+  },
   { name: "depthToSpace", inputs: [normal(2, 2, 3, 8)], fn: (x) => tf.depthToSpace(x, 2, "NHWC") },
 ];
 
@@ -372,6 +396,18 @@ const indexing: Case[] = [
     name: "scatterND",
     inputs: [integers(0, 3, 6, 1), normal(6, 2), integers(0, 2, 5, 2), normal(5)],
     fn: (ids, x, pairs, y) => [tf.scatterND(ids, x, [4, 2]), tf.scatterND(pairs, y, [2, 3])],
+  },
+];
+
+const scattering: Case[] = [
+  {
+    name: "tensorScatterUpdate",
+    inputs: [normal(4, 3), normal(2, 3), normal(3)],
+    // Each has a copy: tfjs's CPU kernel writes into its argument.
+    fn: (x, rows, values) => [
+      tf.tensorScatterUpdate(tf.add(x, 0), tf.tensor2d([[3], [0]], [2, 1], "int32"), rows),
+      tf.tensorScatterUpdate(tf.add(x, 0), tf.tensor2d([[0, 2], [3, 1], [1, 0]], [3, 2], "int32"), values),
+    ],
   },
 ];
 
@@ -460,13 +496,65 @@ const moreConvolutions: Case[] = [
   {
     name: "depthwiseConv2d",
     inputs: [normal(2, 5, 5, 3), normal(3, 3, 3, 2)],
-    fn: (x, w) => [tf.depthwiseConv2d(x, w, 1, "same"), tf.depthwiseConv2d(x, w, 2, "valid")],
+    fn: (x, w) => [
+      tf.depthwiseConv2d(x, w, 1, "same"),
+      tf.depthwiseConv2d(x, w, 2, "valid"),
+      tf.depthwiseConv2d(x, w, 1, "valid", "NHWC", 2),
+    ],
+  },
+  {
+    name: "fused.depthwiseConv2d",
+    inputs: [normal(2, 5, 5, 3), normal(3, 3, 3, 2), normal(6)],
+    fn: (x, filter, bias) =>
+      tf.fused.depthwiseConv2d({ x, filter, bias, strides: 1, pad: "same", activation: "relu6" }),
   },
   {
     name: "fused.conv2d",
     inputs: [normal(2, 5, 5, 3), normal(3, 3, 3, 2), normal(2)],
     fn: (x, filter, bias) =>
       tf.fused.conv2d({ x, filter, bias, strides: 1, pad: "same", activation: "relu" }),
+  },
+];
+
+const depthwiseGradients: Case[] = CONV_FORMS.flatMap(({ size, stride, pad }) =>
+  [[1, 6, 6, 1, 1], [2, 7, 6, 3, 2]].map(([batch, height, width, channels, multiplier]): Case => {
+    const x = normal(batch, height, width, channels), w = normal(size, size, channels, multiplier);
+    const forward = (a: tf.Tensor, b: tf.Tensor) =>
+      tf.depthwiseConv2d(a as tf.Tensor4D, b as tf.Tensor4D, stride, pad);
+    const dy = normal(...tf.tidy(() => forward(toTf(x), toTf(w)).shape));
+    return {
+      name: `gradients of depthwiseConv2d ${size} stride ${stride} pad ${pad} on [${x.shape}]`,
+      inputs: [x, w, dy],
+      fn: (a, b, g) => tf.grads(forward)([a, b], g),
+    };
+  })
+);
+
+const normalizations: Case[] = [
+  {
+    name: "batchNorm",
+    inputs: [normal(2, 3, 3, 4), normal(4), uniform(0.2, 2, 4), normal(4), normal(4)],
+    fn: (x, mean, variance, offset, scale) => [
+      tf.batchNorm(x, mean, variance, offset, scale, 1e-3),
+      tf.batchNorm(x, mean, variance),
+      tf.batchNorm(x, mean, variance, offset),
+    ],
+  },
+  {
+    name: "gradients of batchNorm",
+    inputs: [normal(2, 3, 3, 4), normal(4), uniform(0.2, 2, 4), normal(4), normal(4)],
+    fn: (...inputs) =>
+      tf.grads((x, mean, variance, offset, scale) =>
+        tf.sum(tf.square(
+          tf.batchNorm(
+            x as tf.Tensor4D,
+            mean as tf.Tensor1D,
+            variance as tf.Tensor1D,
+            offset as tf.Tensor1D,
+            scale as tf.Tensor1D,
+          ),
+        ))
+      )(inputs),
   },
 ];
 
@@ -527,15 +615,16 @@ const resizeGradients: Case[] = [[6, 6], [9, 9], [5, 7], [2, 3]].flatMap(([heigh
 /** The cases by what they are about. */
 export const families: Record<string, Case[]> = {
   "unary functions": unary,
-  "arithmetic that broadcasts": [...binary, ...powers],
+  "arithmetic that broadcasts": [...binary, ...powers, ...angles],
   comparisons,
   logic,
   reductions: [...reductions, ...moreReductions],
   "matrix products": [...products, ...moreProducts],
   "tensors made inside": creation,
   "changes of shape": shapes,
-  "gathering and scattering": indexing,
-  convolutions: [...convolutions, ...largeConvolutions, ...moreConvolutions],
+  "gathering and scattering": [...indexing, ...scattering],
+  convolutions: [...convolutions, ...largeConvolutions, ...moreConvolutions, ...depthwiseGradients],
+  normalizations,
   pooling,
   resizing: [...resizing, ...resizeGradients],
 };

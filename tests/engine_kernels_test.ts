@@ -4,6 +4,7 @@ import * as tf from "@tensorflow/tfjs";
 import { RECORDING_KERNELS } from "novae/engine/kernels/register.ts";
 import { assertCompiles, eager } from "./engine_harness.ts";
 import { families } from "./engine_kernel_cases.ts";
+import { kernelTable, TABLE_FILE } from "./kernel_table.ts";
 
 for (const [family, cases] of Object.entries(families)) {
   Deno.test(`compiled ${family} equal eager ones`, () => assertCompiles(cases));
@@ -23,4 +24,8 @@ Deno.test("the cases reach every recording kernel that tfjs knows", async () => 
     !name.startsWith("Novae") && !reached.has(name)
   );
   assert.deepEqual(missed, []);
+});
+
+Deno.test("the table of kernels is the registry's (deno run -A tests/kernel_table.ts makes it)", async () => {
+  assert.equal(await Deno.readTextFile(TABLE_FILE), kernelTable());
 });

@@ -3,19 +3,17 @@
  *
  * @module
  */
-import * as tf from "@tensorflow/tfjs";
+import type * as tf from "@tensorflow/tfjs";
 import {
   concatRows,
   ConfigError,
   expectShape,
   float32,
   type HostTensor,
-  isHostTensor,
-  mapTree,
   rows,
   sizeOf,
 } from "novae/tensor/mod.ts";
-import { type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
+import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
 import { imageDinoFromUnit } from "novae/dino/mod.ts";
 import type { Autoencoder, LatentStats, SpaceName } from "./autoencoder.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
@@ -225,7 +223,7 @@ function compileNetworks(
   place: Place,
 ): Networks {
   const decode: Network = (zBNZ) =>
-    imageUnitFromSigned(decodeTokens(zBNZ, constants<DecoderParams>(params.decoder)));
+    imageUnitFromSigned(decodeTokens(zBNZ, constantTree<DecoderParams>(params.decoder)));
   return {
     encode: compileEncoder(config, params, place),
     decode: jit(decode, { ...place, name: "decoder" }),
@@ -240,20 +238,17 @@ function compileEncoder(
   const { encoder, residual } = params;
   if (encoder) {
     const mean: Network = (images) =>
-      encodePosterior(imageSignedFromUnit(images), constants<ConvEncoderParams>(encoder)).meanBNZ;
+      encodePosterior(imageSignedFromUnit(images), constantTree<ConvEncoderParams>(encoder)).meanBNZ;
     return jit(mean, { ...place, name: "vae-encoder" });
   }
   if (!residual) return undefined;
   const encode: Network = (images) =>
-    encodeResidual(imageDinoFromUnit(images), constants<ResidualEncoderParams>(residual), config.residual!);
+    encodeResidual(
+      imageDinoFromUnit(images),
+      constantTree<ResidualEncoderParams>(residual),
+      config.residual!,
+    );
   return jit(encode, { ...place, name: "residual-encoder" });
-}
-
-function constants<P>(params: unknown): P {
-  return mapTree<P>(params, isHostTensor, (leaf) => {
-    const { data, shape } = leaf as HostTensor;
-    return tf.tensor(data, [...shape]);
-  });
 }
 
 function expectEncoder(config: AutoencoderConfig, encoder: FrozenEncoder | undefined): void {

@@ -7,6 +7,7 @@ export * from "./autoencoder.ts";
 export * from "./compiled.ts";
 export * from "./config.ts";
 export * from "./decoder.ts";
+export * from "./export.ts";
 export * from "./latent_stats.ts";
 export * from "./losses.ts";
 export * from "./measure.ts";

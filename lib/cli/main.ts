@@ -8,6 +8,7 @@ import { Command, CommanderError } from "commander";
 import { NovaeError } from "novae/tensor/mod.ts";
 import { registerData } from "./data.ts";
 import { registerDevices } from "./devices.ts";
+import { registerExport } from "./export.ts";
 import { registerReproduce } from "./reproduce.ts";
 import { registerRuns } from "./runs.ts";
 import { registerSample } from "./sample.ts";
@@ -35,6 +36,7 @@ export function buildProgram(): Command {
   registerTrainAutoencoder(train);
   registerTrainDiffusion(train);
   registerSample(program);
+  registerExport(program);
   registerRuns(program);
   registerDevices(program);
   return program;

@@ -5,7 +5,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { expectShape, type HostTensor, mapTree, type Rng, zeros } from "novae/tensor/mod.ts";
-import { layerNorm, silu } from "novae/engine/mod.ts";
+import { modulatedLayerNorm, silu } from "novae/engine/mod.ts";
 import {
   type AttentionParams,
   type EmbeddingParams,
@@ -130,7 +130,7 @@ export function dit(
     x = ditBlock(x, block, modulations.slice(6 * i, 6 * i + 6), config, taps, blockName(i));
   });
   const [shift, scale] = modulations.slice(6 * depth);
-  const output = linear(modulate(x, shift, scale), params.output);
+  const output = linear(modulatedLayerNorm(x, shift, scale, NORM_EPS), params.output);
   taps.expectAll();
   const velocityBNZ = config.learnSigma ? tf.slice(output, [0, 0, 0], [batch, tokens, channels]) : output;
   return { velocityBNZ, taps: taps.values };
@@ -146,22 +146,17 @@ function ditBlock(
   name: string,
 ): tf.Tensor {
   const [shift1, scale1, gate1, shift2, scale2, gate2] = modulations;
-  const attended = selfAttention(modulate(x, shift1, scale1), params.attention, {
+  const attended = selfAttention(modulatedLayerNorm(x, shift1, scale1, NORM_EPS), params.attention, {
     heads: config.heads,
     eps: QK_NORM_EPS,
   });
   taps.set(`${name}.attention`, attended);
   const middle = tf.add(x, tf.mul(attended, gate1));
-  const transformed = mlp(modulate(middle, shift2, scale2), params.mlp, "gelu");
+  const transformed = mlp(modulatedLayerNorm(middle, shift2, scale2, NORM_EPS), params.mlp, "gelu");
   taps.set(`${name}.mlp`, transformed);
   const result = tf.add(middle, tf.mul(transformed, gate2));
   taps.set(name, result);
   return result;
-}
-
-/** LayerNorm without learned scale, then scale and shift of each sample: `LN(x)(1 + scale) + shift`. */
-function modulate(x: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor): tf.Tensor {
-  return tf.add(tf.mul(layerNorm(x, null, null, NORM_EPS), tf.add(scale, 1)), shift);
 }
 
 function blockName(index: number): string {

@@ -6,6 +6,7 @@
  */
 export * from "./config.ts";
 export * from "./dit.ts";
+export * from "./export.ts";
 export * from "./guidance.ts";
 export * from "./interpolation.ts";
 export * from "./latent_file.ts";

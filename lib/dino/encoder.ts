@@ -3,17 +3,16 @@
  *
  * @module
  */
-import * as tf from "@tensorflow/tfjs";
+import type * as tf from "@tensorflow/tfjs";
 import {
   concatRows,
   expectShape,
   flattenTree,
   type HostTensor,
   isHostTensor,
-  mapTree,
   rows,
 } from "novae/tensor/mod.ts";
-import { type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
+import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
 import { hashBytes } from "novae/io/mod.ts";
 import { countVitParams, type VitConfig } from "./config.ts";
 import { imageDinoFromUnit } from "./preprocessing.ts";
@@ -81,7 +80,7 @@ export class DinoEncoder {
     this.#forward = jit(
       ((imageUnitBHWC) => {
         // Weights are constants of the graph, so that the runtime can lay them out for its products once.
-        const weights = mapTree<VitParams>(params, isHostTensor, (leaf) => constant(leaf as HostTensor));
+        const weights = constantTree<VitParams>(params);
         const { clsBD, patchesBND } = vit(imageDinoFromUnit(imageUnitBHWC), weights, config);
         return { clsBD, patchesBND };
       }) as Forward,
@@ -141,8 +140,4 @@ export class DinoEncoder {
 function hashEncoder(config: VitConfig, params: VitParams<HostTensor>): string {
   const leaves = flattenTree<HostTensor>(params, isHostTensor);
   return hashBytes(JSON.stringify(config), ...leaves.flatMap((leaf) => [leaf.path, leaf.value.data]));
-}
-
-function constant({ data, shape, dtype }: HostTensor): tf.Tensor {
-  return tf.tensor(data, [...shape], dtype);
 }

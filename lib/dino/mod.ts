@@ -6,6 +6,7 @@
  */
 export * from "./config.ts";
 export * from "./encoder.ts";
+export * from "./export.ts";
 export * from "./head.ts";
 export * from "./losses.ts";
 export * from "./preprocessing.ts";

@@ -9,7 +9,7 @@ import type { DType } from "novae/tensor/mod.ts";
 import type { CompiledDevice } from "./device.ts";
 import { DeviceTensor, isFeedTensor } from "./device_tensor.ts";
 import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
-import { createSession } from "./session.ts";
+import { createSession, messageOf } from "./session.ts";
 import { type TracedFunction, traceFunction } from "./traced_function.ts";
 
 /** What a compiled graph consists of and took. */
@@ -37,7 +37,11 @@ export interface CompileOptions {
   readonly name: string;
   readonly signature: string;
   readonly threads?: number;
+  readonly precision: Precision;
 }
+
+/** Element type of products and convolutions. */
+export type Precision = "fp32" | "fp16";
 
 /** Traces and compiles a function for the form of the given arguments. */
 export async function compileFunction(
@@ -46,7 +50,13 @@ export async function compileFunction(
   options: CompileOptions,
 ): Promise<CompiledFunction> {
   const start = performance.now();
-  const traced = traceFunction(fn, args, { cpuOperators: options.device === "cpu", name: options.name });
+  const halfProducts = options.precision === "fp16", onCpu = options.device === "cpu";
+  if (halfProducts && onCpu) {
+    throw new DeviceError(
+      `Cannot compile ${options.name} for cpu in fp16: it has no 16-bit products; leave precision out`,
+    );
+  }
+  const traced = traceFunction(fn, args, { cpuOperators: onCpu, halfProducts, name: options.name });
   const traceMs = performance.now() - start;
   const session = await createSession(traced.model.bytes, options.device, {
     threads: options.threads,
@@ -81,7 +91,7 @@ export class CompiledFunction {
     const feeds = this.#feeds(args);
     const donated = this.#takeDonated(args);
     const fetches = this.#fetches(donated);
-    const results = await this.session.run(feeds, fetches);
+    const results = await this.#execute(feeds, fetches);
     const tensors = new Map<string, DeviceTensor>();
     for (const { name, value } of this.traced.outputs) {
       const storage = new OrtStorage(fetches[name] ?? results[name] as ort.Tensor);
@@ -98,6 +108,20 @@ export class CompiledFunction {
   async release(): Promise<void> {
     this.#free.clear();
     await this.session.release();
+  }
+
+  async #execute(
+    feeds: Record<string, ort.Tensor>,
+    fetches: Record<string, ort.Tensor | null>,
+  ): Promise<ort.InferenceSession.ReturnType> {
+    try {
+      return await this.session.run(feeds, fetches);
+    } catch (error) {
+      const { name, device } = this.graph;
+      throw new DeviceError(`Cannot run ${name} on ${device}: ${failure(messageOf(error))}`, {
+        cause: error,
+      });
+    }
   }
 
   #feeds(args: readonly unknown[]): Record<string, ort.Tensor> {
@@ -158,6 +182,17 @@ export class CompiledFunction {
     if (!list) this.#free.set(key, list = []);
     return list;
   }
+}
+
+/** ONNX Runtime's reason, with advice for the two that a person can do something about. */
+function failure(reason: string): string {
+  if (/alloc|out of memory|bad_alloc/i.test(reason)) {
+    return `its memory is not enough; use a smaller batch or checkpoint() (${reason})`;
+  }
+  if (/device.{0,20}lost|lost.{0,20}device/i.test(reason)) {
+    return `the device was lost; go on from the last checkpoint in a new process (${reason})`;
+  }
+  return reason;
 }
 
 const bufferKey = (dtype: string, shape: readonly number[]): string => `${dtype}[${shape.join()}]`;

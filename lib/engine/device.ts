@@ -26,6 +26,9 @@ export interface ResolvedDevice {
 const COMPILED: readonly string[] = ["cpu", "webgpu", "cuda", "coreml", "dml"] satisfies CompiledDevice[];
 const EAGER: readonly string[] = ["tfjs-webgpu", "tfjs-wasm", "tfjs-cpu"] satisfies EagerDevice[];
 
+/** All devices by name. */
+export const DEVICES: readonly string[] = [...COMPILED, ...EAGER];
+
 /** Whether a device runs functions eagerly. */
 export function isEagerDevice(device: string): device is EagerDevice {
   return EAGER.includes(device);
@@ -43,7 +46,7 @@ export async function resolveDevice(name: DeviceName): Promise<ResolvedDevice> {
   }
   if (name !== "auto") {
     throw new DeviceError(
-      `Cannot use device: wanted one of auto, ${[...COMPILED, ...EAGER].join(", ")}, got "${name}"`,
+      `Cannot use device: wanted one of auto, ${DEVICES.join(", ")}, got "${name}"`,
     );
   }
   const gpu = await probeWebGpu();

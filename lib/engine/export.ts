@@ -4,6 +4,7 @@
  * @module
  */
 import type { AnyFunction, FeedAll } from "./jit.ts";
+import { OPSET } from "./onnx_model.ts";
 import { traceFunction } from "./traced_function.ts";
 
 /** An ONNX model and what goes in and out. */
@@ -14,6 +15,20 @@ export interface ExportedModel {
   readonly inputs: readonly string[];
   /** Names of the outputs: `output`, or `output.loss` for a leaf of the result. */
   readonly outputs: readonly string[];
+  /** Version of the standard operators. */
+  readonly opset: number;
+}
+
+/** What is written into a model beside its graph. */
+export interface ExportOptions {
+  /** Name of the graph. Default: that of the function. */
+  readonly name?: string;
+  /** Names of the arguments, in their order. Default `input0`, `input1`, …. */
+  readonly inputNames?: readonly string[];
+  /** Name of the result. Default `output`. */
+  readonly outputName?: string;
+  /** Free text by key, kept in the file. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -37,13 +52,24 @@ export interface ExportedModel {
 export function exportOnnx<F extends AnyFunction>(
   fn: F,
   args: FeedAll<Parameters<F>>,
-  options: { readonly name?: string } = {},
+  options: ExportOptions = {},
 ): ExportedModel {
+  const { inputNames, outputName = "output" } = options;
+  const inputOf = (path: string) => {
+    const [argument, ...rest] = path.split(".");
+    return [inputNames?.[Number(argument)] ?? `input${argument}`, ...rest].join(".");
+  };
   const { model, outputs } = traceFunction(fn, args, {
     cpuOperators: false,
     name: options.name ?? (fn.name || "function"),
-    inputName: (_, path) => `input${path}`,
-    outputName: (_, path) => path === "" ? "output" : `output.${path}`,
+    inputName: (_, path) => inputOf(path),
+    outputName: (_, path) => path === "" ? outputName : `${outputName}.${path}`,
+    metadata: options.metadata,
   });
-  return { bytes: model.bytes, inputs: [...model.inputNames], outputs: outputs.map(({ name }) => name) };
+  return {
+    opset: OPSET,
+    bytes: model.bytes,
+    inputs: [...model.inputNames],
+    outputs: outputs.map(({ name }) => name),
+  };
 }

@@ -7,6 +7,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import { after } from "./checkpoint.ts";
 import { SCALED_MATMUL } from "./kernels/fused.ts";
 import { isTracing } from "./trace.ts";
 
@@ -67,15 +68,6 @@ function attentionGradient(
     scaledMatMul(dLogits, q, scale, true, false),
     tf.matMul(weights, dy, true, false),
   ];
-}
-
-/**
- * `x`, but not before `event` is known: what is computed from it is another value than in the forward pass, and ONNX
- * Runtime, which else computes everything as soon as it can, has to wait.
- */
-function after(event: tf.Tensor, x: tf.Tensor): tf.Tensor {
-  const first = tf.slice(tf.reshape(event, [event.size]), [0], [1]);
-  return tf.mul(x, tf.add(tf.mul(first, 0), 1));
 }
 
 function scaledMatMul(

@@ -1,5 +1,5 @@
 /**
- * Layer and group normalisation with gradients of their own: recorded, the forward pass is one fused operator of ONNX
+ * Layer, root-mean-square and group normalisation with gradients of their own: recorded, the forward pass is one fused operator of ONNX
  * Runtime; backwards the moments are recomputed from the input, so that nothing else is kept.
  *
  * @module
@@ -91,6 +91,85 @@ function weightedMean(x: tf.Tensor, weight: tf.Tensor | null): tf.Tensor {
   const width = weight.size;
   const column = tf.reshape(tf.mul(weight, 1 / width), [width, 1]);
   return tf.reshape(tf.matMul(tf.reshape(x, [x.size / width, width]), column), [...x.shape.slice(0, -1), 1]);
+}
+
+/**
+ * Layer normalisation without learned scale, then scale and shift of each sample, as adaptive transformers use it.
+ * Nothing but the input is kept for the gradient.
+ *
+ * `y = (x − mean) / sqrt(variance + eps) · (1 + scale) + shift`
+ *
+ * *Source*: `modulate` of facebookresearch/DiT (arXiv 2212.09748).
+ *
+ * @param xBND tokens [B, N, D].
+ * @param shiftB1D [B, 1, D].
+ * @param scaleB1D [B, 1, D]; 0 leaves the normalised values as they are.
+ * @returns [B, N, D].
+ */
+export function modulatedLayerNorm(
+  xBND: tf.Tensor,
+  shiftB1D: tf.Tensor,
+  scaleB1D: tf.Tensor,
+  eps = 1e-6,
+): tf.Tensor {
+  const op = tf.customGrad((...args) => {
+    const [x, shift, scale, save] = args as unknown as [tf.Tensor, tf.Tensor, tf.Tensor, tf.GradSaveFunc];
+    save([x, scale]);
+    const { normal } = normalise(x, eps);
+    return {
+      value: tf.add(tf.mul(normal, tf.add(scale, 1)), shift),
+      gradFunc: (dy: tf.Tensor | tf.Tensor[], [kept, keptScale]: tf.Tensor[]) =>
+        modulatedGradient(dy as tf.Tensor, kept, keptScale, eps),
+    };
+  });
+  return op(xBND, shiftB1D, scaleB1D);
+}
+
+function modulatedGradient(dy: tf.Tensor, x: tf.Tensor, scale: tf.Tensor, eps: number): tf.Tensor[] {
+  const { normal, invStd } = normalise(x, eps);
+  const g = tf.mul(dy, tf.add(scale, 1));
+  const projection = tf.mul(normal, tf.mean(tf.mul(g, normal), -1, true));
+  const dx = tf.mul(tf.sub(tf.sub(g, projection), tf.mean(g, -1, true)), invStd);
+  return [dx, tf.sum(dy, 1, true), tf.sum(tf.mul(dy, normal), 1, true)];
+}
+
+/**
+ * Scales the last axis to a mean square of 1, then each channel by its weight.
+ *
+ * `y = x / sqrt(mean(x²) + eps) · weight`
+ *
+ * *Source*: Zhang & Sennrich, "Root Mean Square Layer Normalization" (arXiv 1910.07467); PyTorch's `rms_norm`.
+ *
+ * @param xD float32 of any rank, last axis D.
+ * @param weight [D], or null for ones.
+ * @returns a tensor of x's shape.
+ */
+export function rmsNorm(xD: tf.Tensor, weight: tf.Tensor | null, eps = 1e-6): tf.Tensor {
+  const op = tf.customGrad((...args) => {
+    const save = args.pop() as unknown as tf.GradSaveFunc;
+    const [x, gain] = args as tf.Tensor[];
+    save(gain ? [x, gain] : [x]);
+    const normal = tf.mul(x, inverseRms(x, eps));
+    return {
+      value: gain ? tf.mul(normal, gain) : normal,
+      gradFunc: (dy: tf.Tensor | tf.Tensor[], [kept, keptGain]: tf.Tensor[]) =>
+        rmsGradient(dy as tf.Tensor, kept, keptGain ?? null, eps),
+    };
+  });
+  return weight ? op(xD, weight) : op(xD);
+}
+
+function inverseRms(x: tf.Tensor, eps: number): tf.Tensor {
+  return tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), eps));
+}
+
+/** dx = r · (g − normal · mean(g ∘ normal)) with r = 1 / rms, normal = x · r and g = dy ∘ weight. */
+function rmsGradient(dy: tf.Tensor, x: tf.Tensor, weight: tf.Tensor | null, eps: number): tf.Tensor[] {
+  const scale = inverseRms(x, eps), normal = tf.mul(x, scale);
+  const g = weight ? tf.mul(dy, weight) : dy;
+  const dx = tf.mul(tf.sub(g, tf.mul(normal, tf.mean(tf.mul(g, normal), -1, true))), scale);
+  const leading = x.shape.slice(0, -1).map((_, axis) => axis);
+  return weight ? [dx, tf.sum(tf.mul(dy, normal), leading)] : [dx];
 }
 
 /**

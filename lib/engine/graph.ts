@@ -7,10 +7,13 @@
 import { sizeOf, type TypedArray } from "novae/tensor/mod.ts";
 
 /** Element types inside a graph; ONNX wants int64 for shapes and indices. */
-export type ValueType = "float32" | "int32" | "bool" | "int64" | "float64";
+export type ValueType = "float32" | "float16" | "int32" | "bool" | "int64" | "float64";
 
 /** Contents of a constant. */
 export type ConstantData = TypedArray | BigInt64Array | Float64Array;
+
+/** Element types of constants. */
+export type ConstantType = Exclude<ValueType, "float16">;
 
 /** A tensor inside the graph. */
 export interface Value {
@@ -72,7 +75,7 @@ export class Graph {
   }
 
   /** A one-element constant of rank 0. */
-  scalar(value: number, dtype: ValueType = "float32"): Value {
+  scalar(value: number, dtype: ConstantType = "float32"): Value {
     return this.constant(typedArray(dtype, [value]), [], dtype);
   }
 
@@ -128,7 +131,7 @@ export class Graph {
 }
 
 /** Values as an array of an element type. */
-export function typedArray(dtype: ValueType, values: ArrayLike<number>): ConstantData {
+export function typedArray(dtype: ConstantType, values: ArrayLike<number>): ConstantData {
   switch (dtype) {
     case "float32":
       return Float32Array.from(values);

@@ -5,15 +5,19 @@
  */
 import "./quiet.ts";
 
-export type { CompiledGraph } from "./compiled_function.ts";
+export { checkpoint } from "./checkpoint.ts";
+export type { CompiledGraph, Precision } from "./compiled_function.ts";
+export { constantTree } from "./constants.ts";
 export { resolveDevice } from "./device.ts";
 export type { CompiledDevice, DeviceName, EagerDevice, ResolvedDevice } from "./device.ts";
+export { probeDevices } from "./device_probe.ts";
+export type { DeviceReport } from "./device_probe.ts";
 export { DeviceTensor, disposeTree, read } from "./device_tensor.ts";
 export type { DeviceStorage, HostTree } from "./device_tensor.ts";
 export { exportOnnx } from "./export.ts";
-export type { ExportedModel } from "./export.ts";
+export type { ExportedModel, ExportOptions } from "./export.ts";
 export { gelu, geluErf, silu } from "./fused_activation.ts";
 export { attention, softmaxCrossEntropy } from "./fused_attention.ts";
-export { groupNorm, layerNorm } from "./fused_normalization.ts";
+export { groupNorm, layerNorm, modulatedLayerNorm, rmsNorm } from "./fused_normalization.ts";
 export { jit } from "./jit.ts";
 export type { AnyFunction, Feed, FeedAll, Fetched, JitOptions, Jitted } from "./jit.ts";

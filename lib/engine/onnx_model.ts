@@ -12,10 +12,17 @@ import type { ValueType } from "./graph.ts";
 /** Protocol buffer wire types. */
 const VARINT = 0, BYTES = 2, FIXED32 = 5;
 /** ONNX element type codes. */
-const ELEMENT_TYPE: Record<ValueType, number> = { float32: 1, int32: 6, int64: 7, bool: 9, float64: 11 };
+const ELEMENT_TYPE: Record<ValueType, number> = {
+  float32: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
 const ATTRIBUTE_FLOAT = 1, ATTRIBUTE_INT = 2, ATTRIBUTE_STRING = 3, ATTRIBUTE_INTS = 7;
 /** IR 10 and operator set 21 are the newest pair whose operators ONNX Runtime 1.30 all implements on the CPU. */
-const IR_VERSION = 10, OPSET = 21;
+export const IR_VERSION = 10, OPSET = 21;
 
 type Writer = protobuf.Writer;
 
@@ -35,7 +42,12 @@ export interface OnnxModel {
 }
 
 /** Serialises the part of a graph that the outputs need. */
-export function writeModel(graph: Graph, outputs: readonly ModelOutput[], name: string): OnnxModel {
+export function writeModel(
+  graph: Graph,
+  outputs: readonly ModelOutput[],
+  name: string,
+  metadata: Readonly<Record<string, string>> = {},
+): OnnxModel {
   const nodes = graph.nodesFor(outputs.map((output) => output.value));
   const used = new Set<Value>(outputs.map((output) => output.value));
   for (const node of nodes) for (const input of node.inputs) if (input) used.add(input);
@@ -66,6 +78,12 @@ export function writeModel(graph: Graph, outputs: readonly ModelOutput[], name: 
     message(writer, 8, () => {
       text(writer, 1, domain);
       int(writer, 2, domain === CONTRIB_DOMAIN ? 1 : OPSET);
+    });
+  }
+  for (const [key, value] of Object.entries(metadata)) {
+    message(writer, 14, () => {
+      text(writer, 1, key);
+      text(writer, 2, value);
     });
   }
   const nodeCounts: Record<string, number> = {};

@@ -35,8 +35,8 @@ export type Kernel = (recorder: Recorder, inputs: KernelInputs, attrs: any) => T
 /** The tfjs backend of one trace. */
 export class Recorder extends tf.KernelBackend {
   readonly graph = new Graph();
-  /** Whether the function asked for the value of a tensor without waiting for it. */
-  wasRead = false;
+  /** The error for the first value that the function asked for without waiting for it. */
+  firstRead: TypeError | undefined;
   readonly #handles = new WeakMap<object, Traced>();
   /** What each transposed value was made of. */
   readonly #transposes = new Map<Value, { source: Value; perm: readonly number[] }>();
@@ -135,7 +135,7 @@ export class Recorder extends tf.KernelBackend {
 
   /** Never settles; the trace fails when the function returns, so that no rejection goes unhandled. */
   override read(): Promise<never> {
-    this.wasRead = true;
+    this.firstRead ??= readRefused();
     return new Promise(() => {});
   }
 

@@ -80,8 +80,7 @@ async function findGpu(): Promise<GpuProbe> {
   }
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) return { usable: false, description: "no WebGPU adapter" };
-  const { vendor, architecture, device, description } = adapter.info;
-  const name = [description || device, vendor, architecture].filter(Boolean).join(" ") || "unnamed adapter";
+  const name = nameOf(adapter);
   if (adapter.info.isFallbackAdapter || SOFTWARE.test(name)) {
     return { usable: false, description: `only the software adapter ${name}` };
   }
@@ -91,6 +90,20 @@ async function findGpu(): Promise<GpuProbe> {
   } catch (error) {
     return { usable: false, description: `${name} failed: ${messageOf(error)}` };
   }
+}
+
+/** Name, largest buffer and half precision of the WebGPU adapter of this machine, if there is one. */
+export async function describeAdapter(): Promise<string | undefined> {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) return undefined;
+  const largest = Math.min(adapter.limits.maxBufferSize, adapter.limits.maxStorageBufferBindingSize);
+  const half = adapter.features.has("shader-f16") ? "with" : "without";
+  return `${nameOf(adapter)}; tensors up to ${(largest / 2 ** 30).toFixed(1)} GiB, ${half} 16-bit floats`;
+}
+
+function nameOf(adapter: GPUAdapter): string {
+  const { vendor, architecture, device, description } = adapter.info;
+  return [description || device, vendor, architecture].filter(Boolean).join(" ") || "unnamed adapter";
 }
 
 async function runTinyGraph(): Promise<void> {
@@ -108,8 +121,8 @@ async function runTinyGraph(): Promise<void> {
   }
 }
 
-/** One line of an error. */
+/** One line of an error, without the place in ONNX Runtime's source. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.split("\n")[0].trim();
+  return text.split("\n")[0].replace(/^\/onnxruntime_src\/.*? was false\. /, "").trim();
 }

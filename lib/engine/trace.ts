@@ -6,8 +6,9 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { DType } from "novae/tensor/mod.ts";
-import { readRefused, Recorder, RECORDING_BACKEND, type Target } from "./recorder.ts";
+import { Recorder, RECORDING_BACKEND, type Target } from "./recorder.ts";
 import type { Value } from "./graph.ts";
+import { guarded, located } from "./trace_guards.ts";
 import "./kernels/register.ts";
 
 /** What a tensor of a traced function looks like. */
@@ -34,6 +35,7 @@ interface EngineInternals {
 interface EngineState {
   tensorInfo: WeakMap<object, { backend: unknown }>;
   registeredVariables: Record<string, unknown>;
+  numTensors: number;
 }
 
 let tracing = false;
@@ -71,19 +73,28 @@ export function trace<R>(
   tracing = true;
   try {
     let result!: R;
-    tf.tidy(() => {
-      const input = (name: string, spec: TensorSpec) =>
-        tf.engine().makeTensorFromTensorInfo(recorder.addInput(name, spec.shape, spec.dtype));
-      result = run(input, (tensor) => recorder.full(recorder.traced(tensor)));
-    });
-    if (recorder.wasRead) throw readRefused();
+    guarded(() =>
+      tf.tidy(() => {
+        const input = (name: string, spec: TensorSpec) =>
+          tf.engine().makeTensorFromTensorInfo(recorder.addInput(name, spec.shape, spec.dtype));
+        result = run(input, (tensor) => recorder.full(recorder.traced(tensor)));
+      })
+    );
+    if (recorder.firstRead) throw recorder.firstRead;
     const variables = Object.keys(own.registeredVariables);
     if (variables.length > 0) {
       throw new TypeError(
         "Cannot compile: the function makes a tf.variable; pass the tensor in as an argument",
       );
     }
+    if (own.numTensors > 0) {
+      throw new TypeError(
+        `Cannot compile: the function keeps ${own.numTensors} tensors (tf.keep); return them instead`,
+      );
+    }
     return { recorder, result };
+  } catch (error) {
+    throw located(error);
   } finally {
     tracing = false;
     Object.assign(engine, { state, backendName, backendInstance, pendingBackendInit });

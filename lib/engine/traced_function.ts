@@ -8,6 +8,7 @@ import { mapTree } from "novae/tensor/mod.ts";
 import { isFeedTensor } from "./device_tensor.ts";
 import type { Value } from "./graph.ts";
 import { type ModelOutput, type OnnxModel, writeModel } from "./onnx_model.ts";
+import { halveProducts } from "./half_products.ts";
 import { blockRows } from "./row_blocks.ts";
 import { trace } from "./trace.ts";
 
@@ -23,8 +24,12 @@ export interface TracedFunction {
 export interface TraceOptions {
   /** Whether the model is for ONNX Runtime's CPU provider, with its own operators and in blocks that fit its cache. */
   readonly cpuOperators: boolean;
+  /** Whether products and convolutions are done in 16 bits. */
+  readonly halfProducts?: boolean;
   /** Name of the function. */
   readonly name: string;
+  /** Free text by key for the model. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /** Name of the input for the `index`th tensor; `in0`, `in1`, … unless given. */
   readonly inputName?: (index: number, path: string) => string;
   /** Name of the output for the `index`th tensor; `out0`, `out1`, … unless given. */
@@ -49,9 +54,12 @@ export function traceFunction(
     );
     return valuesOf(fn(...traced), output, name);
   });
-  const { graph, outputs: values } = cpuOperators
-    ? blockRows(recorder.graph, result.values)
-    : { graph: recorder.graph, outputs: result.values };
+  const recorded = { graph: recorder.graph, outputs: result.values };
+  const { graph, outputs: values } = options.halfProducts
+    ? halveProducts(recorded.graph, recorded.outputs)
+    : cpuOperators
+    ? blockRows(recorded.graph, recorded.outputs)
+    : recorded;
   const outputs = values.map((value, i): ModelOutput => ({ name: outputName(i, result.paths[i]), value }));
   const isSlot = (leaf: unknown) => leaf instanceof OutputSlot;
   const rebuild = (tensors: ReadonlyMap<string, unknown>) =>
@@ -60,7 +68,7 @@ export function traceFunction(
       isSlot,
       (leaf) => leaf instanceof OutputSlot ? tensors.get(outputs[leaf.index].name) : leaf,
     );
-  return { model: writeModel(graph, outputs, name), outputs, rebuild };
+  return { model: writeModel(graph, outputs, name, options.metadata), outputs, rebuild };
 }
 
 /** Stands for output `index` in the returned tree. */

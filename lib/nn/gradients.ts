@@ -32,27 +32,34 @@ export interface LossAndGrads<P, A> extends LossAndAux<A> {
  *
  * @param lossFn maps the parameters to a scalar and to auxiliary tensors, through which no gradient flows back.
  * @param params tree of tensors.
+ * @param options.lossScale factor of the loss while it is differentiated, taken out of the result again: half
+ * precision loses small gradients without it. A power of two is exact. Default 1.
  * @throws Error if the loss depends on none of the parameters.
  */
 export function valueAndGrads<P, A = Record<string, never>>(
   lossFn: (params: P) => LossAndAux<A>,
   params: P,
+  options: { readonly lossScale?: number } = {},
 ): LossAndGrads<P, A> {
   const leaves = flattenTree<tf.Tensor>(params, isTensor).filter((leaf) => isTensor(leaf.value));
+  const { lossScale = 1 } = options;
   let kept: unknown;
   const { value, grads } = tf.engine().gradients(
     () => {
       const { loss, aux } = lossFn(params);
       // The forward pass runs in a tidy scope, which would dispose what is only in `aux`.
       kept = mapTree(aux, isTensor, (t) => isTensor(t) ? tf.keep(tf.clone(t)) : t);
-      return loss;
+      return lossScale === 1 ? loss : tf.mul(loss, lossScale);
     },
     leaves.map((leaf) => leaf.value),
   );
-  const byPath = new Map(leaves.map((leaf, i) => [leaf.path, grads[i] ?? tf.zerosLike(leaf.value)]));
+  const unscaled = (t: tf.Tensor) => lossScale === 1 ? t : tf.mul(t, 1 / lossScale);
+  const byPath = new Map(
+    leaves.map((leaf, i) => [leaf.path, grads[i] ? unscaled(grads[i]) : tf.zerosLike(leaf.value)]),
+  );
   const aux = mapTree<A>(kept, isTensor, (t) => isTensor(t) ? adopt(t) : t);
   return {
-    loss: value as tf.Scalar,
+    loss: unscaled(value) as tf.Scalar,
     aux,
     grads: mapTree<P>(params, isTensor, (p, path) => byPath.get(path) ?? p),
   };

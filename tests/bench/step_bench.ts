@@ -1,14 +1,20 @@
 /**
- * Compares one training step of a diffusion transformer and one forward pass of a vision transformer: compiled by
- * this project, eager in TensorFlow.js (wasm), and in PyTorch where python3 has it. Each runs in a process of its own
- * with the same number of threads; rounds are interleaved, since machines are noisy, and the median of the rounds'
- * medians counts.
+ * Compares training steps and forward passes: compiled by this project, eager in TensorFlow.js (wasm), and in PyTorch
+ * where python3 has it. Each runs in a process of its own with the same number of threads; rounds are interleaved,
+ * since machines are noisy, and the median of the rounds' medians counts.
  *
- * usage: deno run -A tests/bench/step_bench.ts [--quick] [--only dit-step|vit-forward] [--batch 16] [--no-eager]
+ * usage: deno task bench [--quick] [--only TEXT] [--no-eager] [--device NAME] [--json FILE]
+ *
+ * --quick      one short round instead of three
+ * --only TEXT  only workloads whose name holds TEXT
+ * --no-eager   leave eager TensorFlow.js out, which takes most of the time
+ * --device     device of the compiled column (default cpu)
+ * --json FILE  write the numbers to a file too
  */
 import { parseArgs } from "node:util";
 import type { DeviceName } from "novae/engine/mod.ts";
-import type { WorkloadName } from "./workloads.ts";
+import { describeEnvironment, TextTable } from "novae/experiment/mod.ts";
+import { WORKLOADS, type WorkloadSpec } from "./workloads.ts";
 
 /** What a worker reports. */
 interface Measurement {
@@ -16,49 +22,41 @@ interface Measurement {
   readonly leastMs: number;
   readonly steps: number;
   readonly peakMiB: number;
+  readonly compileSec?: number;
 }
 
-const ENGINES = ["compiled cpu", "PyTorch", "tfjs wasm"] as const;
+const ENGINES = ["compiled", "PyTorch", "tfjs wasm"] as const;
 type Engine = typeof ENGINES[number];
+/** Measurements of the rounds by engine. */
+type Rounds = Map<Engine, Measurement[]>;
 
 const { values: options } = parseArgs({
   args: Deno.args,
   options: {
     worker: { type: "string" },
-    workload: { type: "string" },
-    batch: { type: "string" },
+    spec: { type: "string" },
     seconds: { type: "string" },
     quick: { type: "boolean" },
-    only: { type: "string" },
+    only: { type: "string", default: "" },
     "no-eager": { type: "boolean" },
-    device: { type: "string" },
+    device: { type: "string", default: "cpu" },
+    json: { type: "string" },
   },
 });
 
 if (options.worker) {
-  await work(
-    options.worker as DeviceName,
-    options.workload as WorkloadName,
-    Number(options.batch),
-    Number(options.seconds),
-  );
+  await work(options.worker as DeviceName, JSON.parse(options.spec!), Number(options.seconds));
 } else {
   await compare();
 }
 
 /** Runs one workload for some seconds and prints a line of JSON. */
-async function work(
-  device: DeviceName,
-  workload: WorkloadName,
-  batch: number,
-  seconds: number,
-): Promise<void> {
+async function work(device: DeviceName, spec: WorkloadSpec, seconds: number): Promise<void> {
   const { makeWorkload } = await import("./workloads.ts");
-  const { run, dispose } = makeWorkload(workload, batch, device);
-  const atLeast = device.startsWith("tfjs") ? 1 : 3;
-  const warmUps = device.startsWith("tfjs") ? 1 : 3;
-  for (let i = 0; i < warmUps; i++) {
-    if (!Number.isFinite(await run())) throw new Error(`${workload} on ${device} gave no finite number`);
+  const { run, compileSec, dispose } = makeWorkload(spec, device);
+  const eager = device.startsWith("tfjs"), atLeast = eager ? 1 : 3;
+  for (let i = 0; i < atLeast; i++) {
+    if (!Number.isFinite(await run())) throw new Error(`${spec.kind} on ${device} gave no finite number`);
   }
   const times: number[] = [];
   const end = performance.now() + seconds * 1000;
@@ -72,6 +70,7 @@ async function work(
     leastMs: Math.min(...times),
     steps: times.length,
     peakMiB: peakMiB(),
+    compileSec: eager ? undefined : compileSec(),
   };
   await dispose();
   console.log(JSON.stringify(result));
@@ -84,65 +83,85 @@ function peakMiB(): number {
 }
 
 async function compare(): Promise<void> {
-  const torch = await run("python3", ["-c", "import torch; print(torch.__version__)"]);
+  const torch = await run("python3", ["-c", "import torch; print(torch.__version__)"], true);
+  const machine = await describeEnvironment({ device: options.device, reason: "asked for" }, 0);
   console.log(
-    `Deno ${Deno.version.deno}, ${navigator.hardwareConcurrency} cores, PyTorch ${
+    `Deno ${Deno.version.deno}, ${navigator.hardwareConcurrency} cores of ${machine.cpu}, PyTorch ${
       torch?.trim() ?? "not installed"
     }`,
   );
-  const workloads: WorkloadName[] = options.only
-    ? [options.only as WorkloadName]
-    : ["dit-step", "vit-forward"];
-  const batches = options.batch ? [Number(options.batch)] : [16, 64];
-  for (const workload of workloads) {
-    for (const batch of batches) {
-      const rounds = options.quick ? 1 : 3, seconds = options.quick ? 2 : 4;
-      const found = new Map<Engine, Measurement[]>();
-      for (let round = 0; round < rounds; round++) {
-        for (const engine of ENGINES) {
-          if (engine === "PyTorch" && torch === null) continue;
-          // Eager steps take seconds; one round is enough to show the gap.
-          if (engine === "tfjs wasm" && (round > 0 || options["no-eager"])) continue;
-          found.set(engine, [...found.get(engine) ?? [], await measure(engine, workload, batch, seconds)]);
-        }
-      }
-      print(workload, batch, found);
-    }
+  const table = new TextTable([
+    "workload",
+    { title: "ms", digits: 1 },
+    { title: "of PyTorch", digits: 2 },
+    { title: "wanted", digits: 1 },
+    { title: "peak MiB", digits: 0 },
+    { title: "of PyTorch's", digits: 2 },
+    { title: "wanted ", digits: 1 },
+    { title: "of wasm", digits: 3 },
+    { title: "compile s", digits: 2 },
+  ]);
+  const numbers: Record<string, unknown> = {};
+  for (const [name, { spec, time, memory }] of Object.entries(WORKLOADS)) {
+    if (!name.includes(options.only)) continue;
+    console.error(name);
+    const found = await measureAll(spec, torch !== null);
+    const [own, other, eager] = ENGINES.map((engine) => summary(found.get(engine)));
+    numbers[name] = { compiled: own, pytorch: other, wasm: eager };
+    table.add(
+      name,
+      own!.ms,
+      other && own!.ms / other.ms,
+      time,
+      own!.peakMiB,
+      other && own!.peakMiB / other.peakMiB,
+      memory ?? null,
+      eager && own!.ms / eager.ms,
+      own!.compileSec ?? null,
+    );
+  }
+  console.log(table.toString());
+  if (options.json) {
+    const result = { command: "deno task bench", torch: torch?.trim() ?? null, machine, numbers };
+    await Deno.writeTextFile(options.json, JSON.stringify(result, null, 2) + "\n");
   }
 }
 
-async function measure(
-  engine: Engine,
-  workload: WorkloadName,
-  batch: number,
-  seconds: number,
-): Promise<Measurement> {
-  const here = import.meta.dirname!;
+async function measureAll(spec: WorkloadSpec, torch: boolean): Promise<Rounds> {
+  const rounds = options.quick ? 1 : 3, seconds = options.quick ? 2 : 4;
+  const found: Rounds = new Map();
+  for (let round = 0; round < rounds; round++) {
+    for (const engine of ENGINES) {
+      if (engine === "PyTorch" && !torch) continue;
+      // Eager steps take seconds; one round is enough to show the gap.
+      if (engine === "tfjs wasm" && (round > 0 || options["no-eager"])) continue;
+      found.set(engine, [...found.get(engine) ?? [], await measure(engine, spec, seconds)]);
+    }
+  }
+  return found;
+}
+
+async function measure(engine: Engine, spec: WorkloadSpec, seconds: number): Promise<Measurement> {
+  const here = import.meta.dirname!, sizes = JSON.stringify(spec);
   const threads = String(navigator.hardwareConcurrency);
+  const worker = (device: string, time: number) => [
+    ...["run", "-A", "--no-check", `${here}/step_bench.ts`, "--worker", device],
+    ...["--spec", sizes, "--seconds", String(time)],
+  ];
   const output = engine === "PyTorch"
-    ? await run("python3", [`${here}/torch_step.py`, workload, String(batch), String(seconds), threads])
-    : await run(Deno.execPath(), [
-      "run",
-      "-A",
-      `${here}/step_bench.ts`,
-      "--worker",
-      engine === "tfjs wasm" ? "tfjs-wasm" : options.device ?? "cpu",
-      "--workload",
-      workload,
-      "--batch",
-      String(batch),
-      "--seconds",
-      engine === "tfjs wasm" ? "0" : String(seconds),
-    ]);
-  if (output === null) throw new Error(`${engine} could not run ${workload} with batch ${batch}`);
+    ? await run("python3", [`${here}/torch_step.py`, sizes, String(seconds), threads])
+    : engine === "compiled"
+    ? await run(Deno.execPath(), worker(options.device, seconds))
+    : await run(Deno.execPath(), worker("tfjs-wasm", 0));
+  if (output === null) throw new Error(`${engine} could not run ${sizes}`);
   return JSON.parse(output.trim().split("\n").at(-1)!);
 }
 
-/** A command's output, or null if it failed. */
-async function run(command: string, args: string[]): Promise<string | null> {
+/** A command's output, or null if it failed; what it says of that is shown unless `quiet`. */
+async function run(command: string, args: string[], quiet = false): Promise<string | null> {
   try {
     const { success, stdout, stderr } = await new Deno.Command(command, { args, stderr: "piped" }).output();
-    if (!success) console.error(new TextDecoder().decode(stderr));
+    if (!success && !quiet) console.error(new TextDecoder().decode(stderr));
     return success ? new TextDecoder().decode(stdout) : null;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return null;
@@ -150,20 +169,17 @@ async function run(command: string, args: string[]): Promise<string | null> {
   }
 }
 
-function print(workload: WorkloadName, batch: number, found: Map<Engine, Measurement[]>): void {
-  console.log(`\n${workload}, batch ${batch}`);
-  const torch = found.get("PyTorch");
-  const time = (m: Measurement[]) => median(m.map((x) => x.medianMs));
-  const peak = (m: Measurement[]) => median(m.map((x) => x.peakMiB));
-  const rows = [...found].map(([engine, measurements]) => ({
-    engine,
-    "ms/step": time(measurements).toFixed(0),
-    "least ms": Math.min(...measurements.map((m) => m.leastMs)).toFixed(0),
-    "peak MiB": peak(measurements).toFixed(0),
-    "time / PyTorch": torch ? (time(measurements) / time(torch)).toFixed(2) : "",
-    "peak / PyTorch": torch ? (peak(measurements) / peak(torch)).toFixed(2) : "",
-  }));
-  console.table(rows, Object.keys(rows[0]).slice(0));
+/** Medians over the rounds. */
+function summary(
+  rounds: Measurement[] | undefined,
+): { ms: number; peakMiB: number; compileSec?: number } | null {
+  if (!rounds) return null;
+  const compile = rounds.flatMap(({ compileSec }) => compileSec === undefined ? [] : [compileSec]);
+  return {
+    ms: median(rounds.map((m) => m.medianMs)),
+    peakMiB: median(rounds.map((m) => m.peakMiB)),
+    compileSec: compile.length > 0 ? median(compile) : undefined,
+  };
 }
 
 function median(values: readonly number[]): number {

@@ -1,6 +1,7 @@
 """The workloads of step_bench.ts in PyTorch, as one would write them there.
 
-usage: python3 torch_step.py {dit-step,vit-forward} BATCH SECONDS THREADS
+usage: python3 torch_step.py JSON SECONDS THREADS
+JSON: {"kind": "dit-step" | "vit-forward" | "decoder-step", "batch": …} and the sizes of a workload in workloads.ts
 prints one line of JSON: median and least milliseconds a step, number of steps, peak memory in MiB
 """
 import copy
@@ -15,9 +16,10 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-WORKLOAD, BATCH, SECONDS, THREADS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-WIDTH, HEADS = 192, 3
-TOKENS, CHANNELS, CLASSES = 64, 72, 10
+SPEC, SECONDS, THREADS = json.loads(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+BATCH, CHANNELS, CLASSES = SPEC["batch"], 72, 10
+WIDTH, HEADS, DEPTH = (SPEC.get(key, 0) for key in ("width", "heads", "depth"))
+TOKENS = SPEC.get("grid", 0) ** 2
 
 
 class Attention(nn.Module):
@@ -68,7 +70,7 @@ def modulate(x, shift, scale):
 
 
 class Dit(nn.Module):
-    def __init__(self, depth=6):
+    def __init__(self, depth=DEPTH):
         super().__init__()
         self.tokens = nn.Linear(CHANNELS, WIDTH)
         self.time = nn.Sequential(nn.Linear(256, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
@@ -102,9 +104,9 @@ class VitBlock(nn.Module):
 
 
 class Vit(nn.Module):
-    def __init__(self, depth=12):
+    def __init__(self, depth=DEPTH):
         super().__init__()
-        self.patches = nn.Conv2d(3, WIDTH, 8, 8)
+        self.patches = nn.Conv2d(3, WIDTH, SPEC["patch"], SPEC["patch"])
         self.leading = nn.Parameter(torch.randn(1, 5, WIDTH))
         self.blocks = nn.ModuleList(VitBlock() for _ in range(depth))
         self.norm = nn.LayerNorm(WIDTH)
@@ -119,16 +121,65 @@ class Vit(nn.Module):
         return self.norm(x)[:, 5:]
 
 
-def dit_step():
-    net = Dit()
+def group_norm(channels):
+    return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.norm1, self.conv1 = group_norm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x):
+        y = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+
+
+class SpatialAttention(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv, self.proj = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, c, h * w).transpose(2, 3).unbind(1)
+        y = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.proj(y.transpose(1, 2).reshape(b, c, h, w))
+
+
+class Decoder(nn.Module):
+    """The decoder of latent diffusion with attention in the middle and at the first level."""
+
+    def __init__(self, channels):
+        super().__init__()
+        first, last = channels[0], channels[-1]
+        self.conv_in = nn.Conv2d(CHANNELS, first, 3, padding=1)
+        self.mid = nn.Sequential(ResnetBlock(first, first), SpatialAttention(first), ResnetBlock(first, first))
+        levels, before = [], first
+        for level, width in enumerate(channels):
+            for _ in range(3):
+                levels.append(ResnetBlock(before, width))
+                if level == 0:
+                    levels.append(SpatialAttention(width))
+                before = width
+            if level < len(channels) - 1:
+                levels += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)]
+        self.levels = nn.Sequential(*levels)
+        self.out = nn.Sequential(group_norm(last), nn.SiLU(), nn.Conv2d(last, 3, 3, padding=1))
+
+    def forward(self, z):
+        return self.out(self.levels(self.mid(self.conv_in(z))))
+
+
+def training(net, loss_of):
     ema = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.01)
-    data, noise = torch.randn(BATCH, TOKENS, CHANNELS), torch.randn(BATCH, TOKENS, CHANNELS)
-    t, labels = torch.rand(BATCH), torch.randint(CLASSES, (BATCH,))
 
     def step():
-        z = noise + t[:, None, None] * (data - noise)
-        loss = F.mse_loss(net(z, t, labels), data - noise)
+        loss = loss_of(net)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1)
@@ -139,9 +190,27 @@ def dit_step():
     return step
 
 
+def decoder_step():
+    latents = torch.randn(BATCH, CHANNELS, SPEC["grid"], SPEC["grid"])
+    side = SPEC["grid"] * 2 ** (len(SPEC["channels"]) - 1)
+    images = torch.rand(BATCH, 3, side, side) * 2 - 1
+    return training(Decoder(SPEC["channels"]), lambda net: F.l1_loss(net(latents), images))
+
+
+def dit_step():
+    data, noise = torch.randn(BATCH, TOKENS, CHANNELS), torch.randn(BATCH, TOKENS, CHANNELS)
+    t, labels = torch.rand(BATCH), torch.randint(CLASSES, (BATCH,))
+
+    def loss(net):
+        return F.mse_loss(net(noise + t[:, None, None] * (data - noise), t, labels), data - noise)
+
+    return training(Dit(), loss)
+
+
 def vit_forward():
     net = Vit().eval()
-    images = torch.randn(BATCH, 3, 64, 64)
+    side = SPEC["patch"] * SPEC["grid"]
+    images = torch.randn(BATCH, 3, side, side)
 
     def step():
         with torch.inference_mode():
@@ -152,7 +221,7 @@ def vit_forward():
 
 torch.set_num_threads(THREADS)
 torch.manual_seed(0)
-step = {"dit-step": dit_step, "vit-forward": vit_forward}[WORKLOAD]()
+step = {"dit-step": dit_step, "vit-forward": vit_forward, "decoder-step": decoder_step}[SPEC["kind"]]()
 for _ in range(2):
     assert math.isfinite(step())
 times, end = [], time.perf_counter() + SECONDS

@@ -1,70 +1,114 @@
-/** What the benchmark runs: one training step of a diffusion transformer, one forward pass of an encoder. */
+/** What the benchmark runs: training steps of a diffusion transformer and of a decoder, forward passes of an encoder. */
 import type * as tf from "@tensorflow/tfjs";
-import { type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
+import {
+  type AutoencoderBatch,
+  type AutoencoderState,
+  autoencoderStep,
+  initAutoencoderState,
+  parseAutoencoderConfig,
+  resolveSchedule,
+} from "novae/autoencoder/mod.ts";
 import {
   type DiffusionBatch,
   type DiffusionState,
   diffusionTrainStep,
-  type DitConfig,
   ditConfig,
   initDiffusionState,
 } from "novae/diffusion/mod.ts";
 import { initVit, vit, type VitConfig, type VitParams } from "novae/dino/mod.ts";
+import { type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
 import { float32, type HostTensor, int32, Rng, scalar, sizeOf } from "novae/tensor/mod.ts";
 
-/** Names of the workloads. */
-export type WorkloadName = "dit-step" | "vit-forward";
+/** Sizes of a workload; torch_step.py reads the same. */
+export interface WorkloadSpec {
+  readonly kind: "dit-step" | "vit-forward" | "decoder-step";
+  readonly batch: number;
+  /** Rows and columns of tokens. */
+  readonly grid: number;
+  readonly width?: number;
+  readonly depth?: number;
+  readonly heads?: number;
+  /** Rows and columns of pixels of a token, for `vit-forward`. */
+  readonly patch?: number;
+  /** Channels of the levels, for `decoder-step`. */
+  readonly channels?: readonly number[];
+}
+
+const NANO = { kind: "dit-step", width: 192, depth: 6, heads: 3 } as const;
+const SMALL = { kind: "dit-step", width: 384, depth: 12, heads: 6 } as const;
+
+/** The workloads by name, with the most that each may take of PyTorch's time and memory. */
+export const WORKLOADS: Readonly<Record<string, { spec: WorkloadSpec; time: number; memory?: number }>> = {
+  "DiT 192×6 step, 64 tokens, batch 16": { spec: { ...NANO, grid: 8, batch: 16 }, time: 0.9, memory: 1.3 },
+  "DiT 192×6 step, 64 tokens, batch 64": { spec: { ...NANO, grid: 8, batch: 64 }, time: 0.9, memory: 1.3 },
+  "DiT 192×6 step, 256 tokens, batch 16": { spec: { ...NANO, grid: 16, batch: 16 }, time: 0.9, memory: 1.3 },
+  "DiT-S step, 64 tokens, batch 16": { spec: { ...SMALL, grid: 8, batch: 16 }, time: 0.9, memory: 1.3 },
+  "DiT-S step, 256 tokens, batch 8": { spec: { ...SMALL, grid: 16, batch: 8 }, time: 0.9, memory: 1.3 },
+  "ViT 192×12 forward, 64 tokens, batch 16": {
+    spec: { kind: "vit-forward", width: 192, depth: 12, heads: 3, patch: 8, grid: 8, batch: 16 },
+    time: 0.8,
+  },
+  "ViT 192×12 forward, 64 tokens, batch 64": {
+    spec: { kind: "vit-forward", width: 192, depth: 12, heads: 3, patch: 8, grid: 8, batch: 64 },
+    time: 0.8,
+  },
+  "ViT-S/16 forward at 224, batch 8": {
+    spec: { kind: "vit-forward", width: 384, depth: 12, heads: 6, patch: 16, grid: 14, batch: 8 },
+    time: 0.8,
+  },
+  "decoder step, 64 base channels, 64×64, batch 8": {
+    spec: { kind: "decoder-step", channels: [256, 128, 128, 64, 64], grid: 4, batch: 8 },
+    time: 1.2,
+  },
+};
 
 /** Something to repeat; `run` returns a number that proves that the work was done. */
 export interface Workload {
   run(): Promise<number>;
+  /** Seconds from the function to a graph that runs, of the first call. */
+  compileSec(): number;
   dispose(): Promise<void>;
 }
 
-/** Width 192, 6 blocks, 64 tokens of 72 channels; the same sizes stand in torch_step.py. */
-const DIT: DitConfig = ditConfig("nano", { channels: 72, grid: 8, classes: 10 });
-
-/** Width 192, 12 blocks, 64 patches and 5 other tokens; the same sizes stand in torch_step.py. */
-const VIT: VitConfig = {
-  patchSize: 8,
-  width: 192,
-  depth: 12,
-  heads: 3,
-  mlpRatio: 4,
-  mlp: "geluErf",
-  registers: 4,
-  layerScaleInit: 0.1,
-  ropeTheta: 100,
-  normEps: 1e-5,
-  imageSize: 64,
-};
+const CHANNELS = 72, CLASSES = 10;
 
 /** Prepares a workload on a device. */
-export function makeWorkload(name: WorkloadName, batch: number, device: DeviceName): Workload {
-  return name === "dit-step" ? ditStep(batch, device) : vitForward(batch, device);
+export function makeWorkload(spec: WorkloadSpec, device: DeviceName): Workload {
+  if (spec.kind === "dit-step") return ditStep(spec, device);
+  return spec.kind === "vit-forward" ? vitForward(spec, device) : decoderStep(spec, device);
 }
 
 function normal(rng: Rng, ...shape: number[]): HostTensor {
   return float32(rng.normal(sizeOf(shape)), shape);
 }
 
-function ditStep(batch: number, device: DeviceName): Workload {
+function compileSec(fn: Pick<Jitted<() => void>, "inspect">): number {
+  return fn.inspect().reduce((sum, { traceMs, sessionMs }) => sum + (traceMs + sessionMs) / 1000, 0);
+}
+
+function ditStep({ batch, grid, width, depth, heads }: WorkloadSpec, device: DeviceName): Workload {
+  const config = {
+    ...ditConfig("nano", { channels: CHANNELS, grid, classes: CLASSES }),
+    width: width!,
+    depth: depth!,
+    heads: heads!,
+  };
   const rng = new Rng(1);
   const data: DiffusionBatch = {
-    dataBNZ: normal(rng, batch, DIT.grid ** 2, DIT.channels),
-    noiseBNZ: normal(rng, batch, DIT.grid ** 2, DIT.channels),
+    dataBNZ: normal(rng, batch, grid ** 2, CHANNELS),
+    noiseBNZ: normal(rng, batch, grid ** 2, CHANNELS),
     tB: float32(rng.uniform(batch), [batch]),
-    labelsB: int32(Int32Array.from({ length: batch }, () => rng.int(DIT.classes)), [batch]),
+    labelsB: int32(Int32Array.from({ length: batch }, () => rng.int(CLASSES)), [batch]),
     learningRate: scalar(1e-3),
     emaDecay: scalar(0.999),
   };
   const settings = { betas: [0.9, 0.999], weightDecay: 0.01, clipNorm: 1 } as const;
   const step = jit(
     (state: DiffusionState<tf.Tensor>, input: DiffusionBatch<tf.Tensor>) =>
-      diffusionTrainStep(state, input, DIT, settings),
+      diffusionTrainStep(state, input, config, settings),
     { device, donate: [0], name: "step" },
   );
-  let state: Parameters<typeof step>[0] = initDiffusionState(DIT, 0);
+  let state: Parameters<typeof step>[0] = initDiffusionState(config, 0);
   return {
     async run() {
       const [next, metrics] = await step(state, data);
@@ -73,6 +117,7 @@ function ditStep(batch: number, device: DeviceName): Workload {
       disposeTree(metrics);
       return loss.data[0];
     },
+    compileSec: () => compileSec(step),
     async dispose() {
       disposeTree(state);
       await step.dispose();
@@ -80,11 +125,24 @@ function ditStep(batch: number, device: DeviceName): Workload {
   };
 }
 
-function vitForward(batch: number, device: DeviceName): Workload {
-  const params = initVit(new Rng(0), VIT);
-  const images = normal(new Rng(1), batch, VIT.imageSize, VIT.imageSize, 3);
+function vitForward({ batch, grid, width, depth, heads, patch }: WorkloadSpec, device: DeviceName): Workload {
+  const config: VitConfig = {
+    patchSize: patch!,
+    width: width!,
+    depth: depth!,
+    heads: heads!,
+    mlpRatio: 4,
+    mlp: "geluErf",
+    registers: 4,
+    layerScaleInit: 0.1,
+    ropeTheta: 100,
+    normEps: 1e-5,
+    imageSize: patch! * grid,
+  };
+  const params = initVit(new Rng(0), config);
+  const images = normal(new Rng(1), batch, config.imageSize, config.imageSize, 3);
   const forward: Jitted<(x: tf.Tensor, p: VitParams) => tf.Tensor> = jit(
-    (x: tf.Tensor, p: VitParams) => vit(x, p, VIT).patchesBND,
+    (x: tf.Tensor, p: VitParams) => vit(x, p, config).patchesBND,
     { device, name: "encoder" },
   );
   return {
@@ -94,6 +152,49 @@ function vitForward(batch: number, device: DeviceName): Workload {
       features.dispose();
       return data[0];
     },
+    compileSec: () => compileSec(forward),
     dispose: () => forward.dispose(),
+  };
+}
+
+/** SVG's decoder learns from given latents; three residual blocks a level, attention in the middle and at the first. */
+function decoderStep({ batch, grid, channels }: WorkloadSpec, device: DeviceName): Workload {
+  const levels = channels!, patchSize = 2 ** (levels.length - 1), imageSize = grid * patchSize;
+  const config = parseAutoencoderConfig({
+    space: "dino",
+    imageSize,
+    patchSize,
+    featureChannels: CHANNELS,
+    decoder: { channels: levels, blocks: 3, midAttention: true, attentionLevels: 1, outPatch: 1 },
+  });
+  const rng = new Rng(1);
+  const data: AutoencoderBatch<HostTensor> = {
+    imageUnitBHWC: float32(rng.uniform(batch * imageSize ** 2 * 3), [batch, imageSize, imageSize, 3]),
+    featuresBND: normal(rng, batch, grid ** 2, CHANNELS),
+    learningRate: scalar(1e-3),
+    emaDecay: scalar(0.999),
+  };
+  const { reconstruction } = resolveSchedule({ images: 1, reconstruction: { mse: 0 } });
+  const step = jit(autoencoderStep({ config, reconstruction, maxGradientNorm: 1 }), {
+    device,
+    donate: [0],
+    name: "step",
+  });
+  let state: Parameters<typeof step>[0] = initAutoencoderState(new Rng(0), config) as AutoencoderState<
+    HostTensor
+  >;
+  return {
+    async run() {
+      const [next, metrics] = await step(state, data);
+      state = next;
+      const { loss } = await read(metrics);
+      disposeTree(metrics);
+      return loss.data[0];
+    },
+    compileSec: () => compileSec(step),
+    async dispose() {
+      disposeTree(state);
+      await step.dispose();
+    },
   };
 }

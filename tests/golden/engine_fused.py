@@ -28,6 +28,10 @@ def group_norm(x, weight, bias):
     return F.group_norm(x.permute(0, 3, 1, 2), 2, weight, bias, 1e-6).permute(0, 2, 3, 1)
 
 
+def modulated(x, shift, scale):
+    return F.layer_norm(x, (6,), None, None, 1e-6) * (1 + scale) + shift
+
+
 def cross_entropy(logits):
     targets = torch.linspace(0, 1, logits.numel()).reshape(logits.shape)
     return -(targets * F.log_softmax(logits, -1)).sum(-1)
@@ -44,4 +48,7 @@ print(json.dumps({
                             (1, 2, 4, 4)),
     "softmaxCrossEntropy": case(cross_entropy, (3, 4)),
     "groupNorm": case(group_norm, (2, 3, 2, 4), (4,), (4,)),
+    "modulatedLayerNorm": case(modulated, (2, 3, 6), (2, 1, 6), (2, 1, 6)),
+    "rmsNorm": case(lambda x, w: F.rms_norm(x, (6,), w, 1e-6), (2, 3, 6), (6,)),
+    "rmsNormPlain": case(lambda x: F.rms_norm(x, (6,), None, 1e-6), (2, 3, 6)),
 }))

@@ -15,7 +15,8 @@ import { fusedTail, matMul } from "./matmul.ts";
 /** Axis orders between channels-last and channels-first images. */
 export const TO_NCHW = [0, 3, 1, 2], TO_NHWC = [0, 2, 3, 1];
 /** [height, width, in, out] kernels to ONNX's [out, in, height, width]. */
-const HWIO_TO_OIHW = [3, 2, 0, 1], HWIO_TO_IOHW = [2, 3, 0, 1];
+const HWIO_TO_OIHW = [3, 2, 0, 1];
+export const HWIO_TO_IOHW = [2, 3, 0, 1];
 
 /** The sizes of a convolution or pooling. */
 export type ConvInfo = tf.backend_util.Conv2DInfo;
@@ -28,7 +29,7 @@ interface ConvAttrs {
   dimRoundingMode?: "floor" | "round" | "ceil";
 }
 
-function convInfo(
+export function convInfo(
   kernel: string,
   x: readonly number[],
   filter: readonly number[],
@@ -50,7 +51,7 @@ function convInfo(
 }
 
 /** The shape of the output, channels last. */
-const outputShape = (info: ConvInfo): number[] => [
+export const outputShape = (info: ConvInfo): number[] => [
   info.batchSize,
   info.outHeight,
   info.outWidth,
@@ -87,12 +88,12 @@ function unpatch(recorder: Recorder, rows: Value, info: ConvInfo): Value {
   );
 }
 
-const pads = ({ padInfo }: ConvInfo): number[] => [
-  padInfo.top,
-  padInfo.left,
-  padInfo.bottom,
-  padInfo.right,
-];
+/** ONNX's attributes of where a kernel is applied. */
+export const steps = ({ padInfo, ...info }: ConvInfo): Record<string, number[]> => ({
+  strides: [info.strideHeight, info.strideWidth],
+  dilations: [info.dilationHeight, info.dilationWidth],
+  pads: [padInfo.top, padInfo.left, padInfo.bottom, padInfo.right],
+});
 
 function convolve(recorder: Recorder, x: Traced, filter: Traced, info: ConvInfo): Traced {
   const pixels = recorder.full(x), kernel = recorder.full(filter);
@@ -102,15 +103,11 @@ function convolve(recorder: Recorder, x: Traced, filter: Traced, info: ConvInfo)
     return whole(recorder.reshape(rows.value, outputShape(info)));
   }
   const channelsFirst = recorder.transpose(kernel, HWIO_TO_OIHW);
-  return whole(convNode(recorder, "Conv", pixels, channelsFirst, outputShape(info), {
-    strides: [info.strideHeight, info.strideWidth],
-    dilations: [info.dilationHeight, info.dilationWidth],
-    pads: pads(info),
-  }));
+  return whole(convNode(recorder, "Conv", pixels, channelsFirst, outputShape(info), steps(info)));
 }
 
 /** A Conv or ConvTranspose between transposes; `shape` is the result's, channels last. */
-function convNode(
+export function convNode(
   recorder: Recorder,
   op: "Conv" | "ConvTranspose",
   x: Value,
@@ -156,19 +153,11 @@ const conv2dBackpropInput: Kernel = (recorder, { dy, filter }, attrs) => {
       return whole(convNode(recorder, "Conv", gradient, flipped, info.inShape, { pads: around }));
     }
   }
-  const rest = (extent: number, out: number, stride: number, size: number, dilation: number, pad: number) =>
-    extent - (stride * (out - 1) + (size - 1) * dilation + 1 - pad);
-  return whole(
-    convNode(recorder, "ConvTranspose", gradient, recorder.transpose(kernel, HWIO_TO_OIHW), info.inShape, {
-      strides: [strideHeight, strideWidth],
-      dilations: [info.dilationHeight, info.dilationWidth],
-      pads: pads(info),
-      output_padding: [
-        rest(info.inHeight, info.outHeight, strideHeight, filterHeight, info.dilationHeight, top + bottom),
-        rest(info.inWidth, info.outWidth, strideWidth, filterWidth, info.dilationWidth, left + right),
-      ],
-    }),
-  );
+  const ordered = recorder.transpose(kernel, HWIO_TO_OIHW);
+  return whole(convNode(recorder, "ConvTranspose", gradient, ordered, info.inShape, {
+    ...steps(info),
+    output_padding: outputPadding(info),
+  }));
 };
 
 /** Reverses both spatial axes; a gather over their product, since kernels are small. */
@@ -194,23 +183,27 @@ const conv2dBackpropFilter: Kernel = (recorder, { x, dy }, attrs) => {
   return whole(kernelGradient(recorder, pixels, gradient, info));
 };
 
-const depthwiseConv2d: Kernel = (recorder, { x, filter }, attrs) => {
-  const info = convInfo("DepthwiseConv2dNative", x.shape, filter.shape, attrs, true);
-  const { inChannels, outChannels, filterHeight, filterWidth } = info;
-  const ordered = recorder.transpose(recorder.full(filter), HWIO_TO_IOHW);
-  const kernel = recorder.reshape(ordered, [outChannels, 1, filterHeight, filterWidth]);
-  return whole(convNode(recorder, "Conv", recorder.full(x), kernel, outputShape(info), {
-    strides: [info.strideHeight, info.strideWidth],
-    dilations: [info.dilationHeight, info.dilationWidth],
-    pads: pads(info),
-    group: inChannels,
-  }));
-};
+/** What the sizes leave over at the far edge, where a transposed convolution must still write. */
+export function outputPadding(info: ConvInfo): [number, number] {
+  const { top, bottom, left, right } = info.padInfo;
+  const rest = (extent: number, out: number, stride: number, size: number, dilation: number, pad: number) =>
+    extent - (stride * (out - 1) + (size - 1) * dilation + 1 - pad);
+  return [
+    rest(
+      info.inHeight,
+      info.outHeight,
+      info.strideHeight,
+      info.filterHeight,
+      info.dilationHeight,
+      top + bottom,
+    ),
+    rest(info.inWidth, info.outWidth, info.strideWidth, info.filterWidth, info.dilationWidth, left + right),
+  ];
+}
 
 export const CONVOLUTION_KERNELS: Readonly<Record<string, Kernel>> = {
   Conv2D: conv2d,
   Conv2DBackpropFilter: conv2dBackpropFilter,
   Conv2DBackpropInput: conv2dBackpropInput,
-  DepthwiseConv2dNative: depthwiseConv2d,
   FusedConv2D: fusedConv2d,
 };

@@ -133,6 +133,28 @@ const log1p: Kernel = (recorder, { x }) => {
   return select(recorder, isOne, x, select(recorder, infinite, logarithm, scaled));
 };
 
+/** The angle of (b, a): atan(a / b), half a turn further where b is negative, and a right angle where it is 0. */
+const atan2: Kernel = (recorder, { a, b }) => {
+  const zero = recorder.fill(0, [], "float32");
+  const turn = (angle: number) =>
+    select(
+      recorder,
+      elementwise(recorder, "Less", [a, zero], "bool"),
+      recorder.fill(-angle, [], "float32"),
+      recorder.fill(angle, [], "float32"),
+    );
+  const angle = elementwise(recorder, "Atan", [elementwise(recorder, "Div", [a, b])]);
+  const left = elementwise(recorder, "Less", [b, zero], "bool");
+  const turned = select(recorder, left, elementwise(recorder, "Add", [angle, turn(Math.PI)]), angle);
+  const upright = select(
+    recorder,
+    elementwise(recorder, "Equal", [a, zero], "bool"),
+    zero,
+    turn(Math.PI / 2),
+  );
+  return select(recorder, elementwise(recorder, "Equal", [b, zero], "bool"), upright, turned);
+};
+
 const SELU_ALPHA = 1.6732632423543772, SELU_SCALE = 1.0507009873554805;
 
 /** tfjs's gradient of Elu: dy where y ≥ 0, else dy · (y + 1). */
@@ -164,10 +186,14 @@ const isFinite: Kernel = (recorder, { x }) => {
 export const ELEMENTWISE_KERNELS: Readonly<Record<string, Kernel>> = {
   Abs: unary("Abs"),
   Acos: unary("Acos"),
+  Acosh: unary("Acosh"),
   Add: binary("Add"),
   AddN: addN,
   Asin: unary("Asin"),
+  Asinh: unary("Asinh"),
   Atan: unary("Atan"),
+  Atan2: atan2,
+  Atanh: unary("Atanh"),
   Cast: (recorder, { x }, { dtype }) => cast(recorder, x, dtype),
   Ceil: unary("Ceil"),
   ClipByValue: (recorder, { x }, { clipValueMin, clipValueMax }) =>

@@ -78,6 +78,13 @@ const scatterNd: Kernel = (recorder, { indices, updates }, { shape }) => {
   return whole(recorder.reshape(sums, shape));
 };
 
+/** Overwrites what the indices name; with equal indices the last one stays on the CPU, as in tfjs. */
+const tensorScatterUpdate: Kernel = (recorder, { tensor, indices, updates }) => {
+  const ids = toInt64(recorder, recorder.full(indices));
+  const inputs = [recorder.full(tensor), ids, recorder.full(updates)];
+  return whole(recorder.graph.node("ScatterND", inputs, { shape: tensor.shape, dtype: tensor.dtype }));
+};
+
 function toInt64(recorder: Recorder, value: Value): Value {
   return recorder.graph.node("Cast", [value], { shape: value.shape, dtype: "int64" }, { to: 7 });
 }
@@ -86,4 +93,5 @@ export const INDEXING_KERNELS: Readonly<Record<string, Kernel>> = {
   GatherNd: gatherNd,
   GatherV2: gather,
   ScatterNd: scatterNd,
+  TensorScatterUpdate: tensorScatterUpdate,
 };

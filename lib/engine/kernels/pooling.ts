@@ -6,10 +6,11 @@
 import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
-import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
 import { type ConvInfo, tilesImage, TO_NCHW, TO_NHWC } from "./convolution.ts";
 import { select } from "./elementwise.ts";
+import { paddedImage, sumOfWindows, windowPixels, windowPositions } from "./windows.ts";
 
 interface PoolAttrs {
   filterSize: [number, number] | number;
@@ -87,9 +88,12 @@ function spreadOverlapping(recorder: Recorder, share: Traced, info: ConvInfo): T
 /** dy goes to the first largest pixel of its window. */
 const maxPoolGrad: Kernel = (recorder, { dy, input }, attrs: PoolAttrs) => {
   const info = poolInfo(input.shape, attrs);
-  return tilesImage(info)
-    ? routeInTiles(recorder, recorder.full(dy), recorder.full(input), info)
-    : routeByIndex(recorder, recorder.full(dy), recorder.full(input), info);
+  const route = tilesImage(info)
+    ? routeInTiles
+    : recorder.target.cpuOperators
+    ? routeByIndex
+    : routeByComparison;
+  return route(recorder, recorder.full(dy), recorder.full(input), info);
 };
 
 function routeInTiles(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): Traced {
@@ -121,9 +125,6 @@ function routeInTiles(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): 
 
 /** Overlapping windows: MaxPool's own indices into the channels-first input, then an ordered scatter. */
 function routeByIndex(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): Traced {
-  if (!recorder.target.cpuOperators) {
-    throw cannotCompile("MaxPoolGrad", "windows that overlap or are padded need the cpu device");
-  }
   const { graph } = recorder;
   const outShape = channelsFirst(info.outShape), inShape = channelsFirst(info.inShape);
   const [, index] = graph.multiNode(
@@ -141,6 +142,28 @@ function routeByIndex(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): 
     { axis: 0, reduction: "add" },
   );
   return whole(recorder.transpose(recorder.reshape(sums, inShape), TO_NHWC));
+}
+
+/** Padding that no pixel is below. */
+const LOWEST = -3.4e38;
+
+/**
+ * Overlapping windows where indices are not to be had: position by position of the window, the gradient goes to the
+ * pixel that is the window's largest if none before it was, and all are put back to where they came from and added.
+ */
+function routeByComparison(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): Traced {
+  const padded = paddedImage(recorder, x, info, LOWEST);
+  const pixels = windowPositions(info).map((at) => whole(windowPixels(recorder, padded, info, at)));
+  const best = pixels.reduce((a, b) => elementwise(recorder, "Max", [a, b]));
+  const zero = recorder.fill(0, [], "float32");
+  let left = whole(dy);
+  const parts = pixels.map((candidate) => {
+    const hit = elementwise(recorder, "Equal", [candidate, best], "bool");
+    const part = select(recorder, hit, left, zero);
+    left = select(recorder, hit, zero, left);
+    return part;
+  });
+  return sumOfWindows(recorder, parts, info);
 }
 
 export const POOLING_KERNELS: Readonly<Record<string, Kernel>> = {

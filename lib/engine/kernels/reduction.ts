@@ -113,7 +113,7 @@ function shiftIn(recorder: Recorder, value: Value, axis: number, by: number, rev
   const before = value.shape.map((_, i) => i === axis && !reverse ? by : 0);
   const after = value.shape.map((_, i) => i === axis && reverse ? by : 0);
   const shape = value.shape.map((extent, i) => extent + before[i] + after[i]);
-  const pads = [value, graph.ints([...before, ...after]), graph.scalar(1, value.dtype)];
+  const pads = [value, graph.ints([...before, ...after]), graph.scalar(1, value.dtype as DType)];
   const padded = graph.node("Pad", pads, { shape, dtype: value.dtype });
   const start = reverse ? by : 0;
   const box = [graph.ints([start]), graph.ints([start + value.shape[axis]]), graph.ints([axis])];

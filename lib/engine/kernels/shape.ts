@@ -221,7 +221,40 @@ const depthToSpace: Kernel = (recorder, { x }, { blockSize, dataFormat }) => {
   return whole(recorder.reshape(ordered, [batch, height * blockSize, width * blockSize, depth]));
 };
 
+/** Pads the spatial axes and moves blocks of them into the batch, first block index slowest. */
+const spaceToBatch: Kernel = (recorder, { x }, { blockShape, paddings }) => {
+  const blocks = blockShape as number[], pairs = paddings as [number, number][];
+  const rest = x.shape.slice(1 + blocks.length).map(() => [0, 0]);
+  const padded = pad(recorder, { x }, { paddings: [[0, 0], ...pairs, ...rest], constantValue: 0 }) as Traced;
+  const [batch, ...extents] = padded.shape;
+  const spatial = blocks.map((block, i) => extents[i] / block), inner = extents.slice(blocks.length);
+  const split = recorder.reshape(
+    recorder.full(padded),
+    [batch, ...spatial.flatMap((extent, i) => [extent, blocks[i]]), ...inner],
+  );
+  const axes = blocks.map((_, i) => 1 + 2 * i);
+  const order = [...axes.map((axis) => axis + 1), 0, ...axes];
+  const moved = recorder.transpose(split, [...order, ...inner.map((_, i) => order.length + i)]);
+  return whole(recorder.reshape(moved, [batch * sizeOf(blocks), ...spatial, ...inner]));
+};
+
+/** The inverse of `spaceToBatch`: blocks come back from the batch, then the edges are cut. */
+const batchToSpace: Kernel = (recorder, { x }, { blockShape, crops }) => {
+  const blocks = blockShape as number[], pairs = crops as [number, number][], count = blocks.length;
+  const [all, ...extents] = x.shape, batch = all / sizeOf(blocks);
+  const split = recorder.reshape(recorder.full(x), [...blocks, batch, ...extents]);
+  const order = [count, ...blocks.flatMap((_, i) => [count + 1 + i, i])];
+  const inner = extents.slice(count);
+  const moved = recorder.transpose(split, [...order, ...inner.map((_, i) => order.length + i)]);
+  const grown = extents.map((extent, i) => i < count ? extent * blocks[i] : extent);
+  const joined = whole(recorder.reshape(moved, [batch, ...grown]));
+  const begin = [0, ...grown.map((_, i) => i < count ? pairs[i][0] : 0)];
+  const end = [batch, ...grown.map((extent, i) => i < count ? extent - pairs[i][1] : extent)];
+  return sliceTraced(recorder, joined, begin, end, begin.map(() => 1), end.map((e, i) => e - begin[i]));
+};
+
 export const SHAPE_KERNELS: Readonly<Record<string, Kernel>> = {
+  BatchToSpaceND: batchToSpace,
   Concat: concat,
   DepthToSpace: depthToSpace,
   ExpandDims: expandDims,
@@ -231,6 +264,7 @@ export const SHAPE_KERNELS: Readonly<Record<string, Kernel>> = {
   Reshape: reshape,
   Reverse: reverse,
   Slice: slice,
+  SpaceToBatchND: spaceToBatch,
   SplitV: split,
   StridedSlice: stridedSlice,
   Tile: tile,
