@@ -1,6 +1,6 @@
 /**
- * Layer, root-mean-square and group normalisation with gradients of their own: recorded, the forward pass is one fused operator of ONNX
- * Runtime; backwards the moments are recomputed from the input, so that nothing else is kept.
+ * Layer, root-mean-square and group normalisation with gradients of their own: backwards the moments are recomputed
+ * from the input, so that nothing else is kept. Recorded, layer normalisation is one fused operator of ONNX Runtime.
  *
  * @module
  */

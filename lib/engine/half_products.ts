@@ -5,10 +5,9 @@
  * @module
  */
 import { Graph, type GraphNode, type Value } from "./graph.ts";
+import { ELEMENT_TYPE } from "./onnx_model.ts";
 
 const PRODUCTS = new Set(["MatMul", "Conv", "ConvTranspose"]);
-/** ONNX's codes of the element types. */
-const CODE = { float32: 1, float16: 10 };
 
 /** Rewrites a graph. Returns the values that stand for the given outputs in the new graph. */
 export function halveProducts(graph: Graph, outputs: readonly Value[]): { graph: Graph; outputs: Value[] } {
@@ -23,7 +22,7 @@ export function halveProducts(graph: Graph, outputs: readonly Value[]): { graph:
     return found;
   };
   const cast = (value: Value, dtype: "float32" | "float16") =>
-    result.node("Cast", [value], { shape: value.shape, dtype }, { to: CODE[dtype] });
+    result.node("Cast", [value], { shape: value.shape, dtype }, { to: ELEMENT_TYPE[dtype] });
   const copy = (node: GraphNode): Value[] => {
     const inputs = node.inputs.map((input) => input && find(input));
     if (!PRODUCTS.has(node.op) || node.outputs[0].dtype !== "float32") {

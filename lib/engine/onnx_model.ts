@@ -12,7 +12,8 @@ import type { ValueType } from "./graph.ts";
 /** Protocol buffer wire types. */
 const VARINT = 0, BYTES = 2, FIXED32 = 5;
 /** ONNX element type codes. */
-const ELEMENT_TYPE: Record<ValueType, number> = {
+/** ONNX's codes of the element types. */
+export const ELEMENT_TYPE: Readonly<Record<ValueType, number>> = {
   float32: 1,
   int32: 6,
   int64: 7,

@@ -8,7 +8,7 @@ import type { Dataset } from "novae/data/mod.ts";
 import type { DinoEncoder, DinoFeatures } from "novae/dino/mod.ts";
 
 /** Images that are in memory as floats at once. */
-const CHUNK = 500;
+export const CHUNK = 500;
 
 /** A data set in chunks; features are computed when they are first asked for, and kept if all of them fit. */
 export class EncodedImages {

@@ -17,12 +17,9 @@ import { reconstructionMetrics } from "novae/evaluation/mod.ts";
 import { encodePng, imageGrid, writeFileAtomic } from "novae/io/mod.ts";
 import type { StageContext } from "novae/experiment/mod.ts";
 import type { StudyConfig } from "./config.ts";
-import type { EncodedImages } from "./encoded_images.ts";
+import { CHUNK, type EncodedImages } from "./encoded_images.ts";
 import type { MapRecord, ModelRecord, ProbeRecord, ReconstructionRecord, SpaceRecord } from "./results.ts";
 import type { Scorer, ScoreReference } from "./scorer.ts";
-
-/** Images that are encoded or decoded at once. */
-const CHUNK = 500;
 
 /** Images on a picture of originals or reconstructions. */
 const SHOWN = 10;

@@ -7,11 +7,8 @@
 import { asMatrix, concatRows, type HostTensor, type Matrix, rows } from "novae/tensor/mod.ts";
 import type { DinoEncoder, DinoFeatures } from "novae/dino/mod.ts";
 import { type FeatureClassifier, fidFromFeatures, FrechetReference } from "novae/evaluation/mod.ts";
-import type { EncodedImages } from "./encoded_images.ts";
+import { CHUNK, type EncodedImages } from "./encoded_images.ts";
 import type { FrechetPair } from "./results.ts";
-
-/** Images that are in memory as floats at once. */
-const CHUNK = 500;
 
 /** Images with a way to their DINO features. */
 interface Chunk {

@@ -2,7 +2,6 @@
 import type * as tf from "@tensorflow/tfjs";
 import {
   type AutoencoderBatch,
-  type AutoencoderState,
   autoencoderStep,
   initAutoencoderState,
   parseAutoencoderConfig,
@@ -108,12 +107,21 @@ function ditStep({ batch, grid, width, depth, heads }: WorkloadSpec, device: Dev
       diffusionTrainStep(state, input, config, settings),
     { device, donate: [0], name: "step" },
   );
-  let state: Parameters<typeof step>[0] = initDiffusionState(config, 0);
+  return training(step, initDiffusionState(config, 0), data);
+}
+
+/** Repeats a step that takes a state and a batch and gives the next state and metrics with a loss. */
+function training<S, B>(
+  step: Jitted<(state: S, batch: B) => readonly [S, Readonly<Record<string, tf.Tensor>>]>,
+  initial: unknown,
+  batch: unknown,
+): Workload {
+  let state = initial as Parameters<typeof step>[0];
   return {
     async run() {
-      const [next, metrics] = await step(state, data);
-      state = next;
-      const { loss } = await read(metrics);
+      const [next, metrics] = await step(state, batch as Parameters<typeof step>[1]);
+      state = next as typeof state;
+      const { loss } = await read(metrics) as Record<string, HostTensor>;
       disposeTree(metrics);
       return loss.data[0];
     },
@@ -180,21 +188,5 @@ function decoderStep({ batch, grid, channels }: WorkloadSpec, device: DeviceName
     donate: [0],
     name: "step",
   });
-  let state: Parameters<typeof step>[0] = initAutoencoderState(new Rng(0), config) as AutoencoderState<
-    HostTensor
-  >;
-  return {
-    async run() {
-      const [next, metrics] = await step(state, data);
-      state = next;
-      const { loss } = await read(metrics);
-      disposeTree(metrics);
-      return loss.data[0];
-    },
-    compileSec: () => compileSec(step),
-    async dispose() {
-      disposeTree(state);
-      await step.dispose();
-    },
-  };
+  return training(step, initAutoencoderState(new Rng(0), config), data);
 }
