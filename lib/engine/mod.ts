@@ -21,3 +21,4 @@ export { attention, softmaxCrossEntropy } from "./fused_attention.ts";
 export { groupNorm, layerNorm, modulatedLayerNorm, rmsNorm } from "./fused_normalization.ts";
 export { jit } from "./jit.ts";
 export type { AnyFunction, Feed, FeedAll, Fetched, JitOptions, Jitted } from "./jit.ts";
+export { launchesOperations } from "./trace.ts";

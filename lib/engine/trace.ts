@@ -38,11 +38,20 @@ interface EngineState {
   numTensors: number;
 }
 
-let tracing = false;
+/** What the function that is being traced right now is traced for. */
+let tracedFor: Target | undefined;
 
 /** Whether a function is being traced right now. */
 export function isTracing(): boolean {
-  return tracing;
+  return tracedFor !== undefined;
+}
+
+/**
+ * Whether each operation is launched on a GPU, where a few on long vectors take less time than many on short ones:
+ * in functions that are traced for one and in eager ones on `tfjs-webgpu`.
+ */
+export function launchesOperations(): boolean {
+  return tracedFor ? !tracedFor.cpuOperators : tf.getBackend() === "webgpu";
 }
 
 /**
@@ -58,7 +67,7 @@ export function trace<R>(
     output: (tensor: tf.Tensor) => Value,
   ) => R,
 ): Trace<R> {
-  if (tracing) throw new TypeError("Cannot compile: a compiled function was called inside a traced one");
+  if (tracedFor) throw new TypeError("Cannot compile: a compiled function was called inside a traced one");
   const recorder = new Recorder(target);
   const engine = tf.engine() as unknown as EngineInternals;
   const { state, backendName, backendInstance, pendingBackendInit } = engine;
@@ -70,7 +79,7 @@ export function trace<R>(
     backendInstance: recorder,
     pendingBackendInit: null,
   });
-  tracing = true;
+  tracedFor = target;
   try {
     let result!: R;
     guarded(() =>
@@ -96,7 +105,7 @@ export function trace<R>(
   } catch (error) {
     throw located(error);
   } finally {
-    tracing = false;
+    tracedFor = undefined;
     Object.assign(engine, { state, backendName, backendInstance, pendingBackendInit });
   }
 }

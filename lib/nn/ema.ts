@@ -4,8 +4,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { mapTree } from "novae/tensor/mod.ts";
-import { isTensor } from "./gradients.ts";
+import { LeafGroups } from "./leaf_groups.ts";
 
 /**
  * One update of a moving average: `ema ← decay·ema + (1 − decay)·params`.
@@ -13,13 +12,11 @@ import { isTensor } from "./gradients.ts";
  * @param decay in [0, 1]; a scalar tensor where a schedule feeds it.
  */
 export function emaUpdate<P>(ema: P, params: P, decay: number | tf.Scalar): P {
-  const current = new Map<string, tf.Tensor>();
-  mapTree(params, isTensor, (leaf, path) => current.set(path, leaf as tf.Tensor));
-  const rate = tf.sub(1, decay);
-  return mapTree<P>(ema, isTensor, (leaf, path) => {
-    const old = leaf as tf.Tensor;
-    return tf.add(old, tf.mul(tf.sub(current.get(path)!, old), rate));
-  });
+  const groups = new LeafGroups(ema), rate = tf.sub(1, decay);
+  const current = groups.gather(params);
+  return groups.scatter(
+    groups.gather(ema).map((old, i) => tf.add(old, tf.mul(tf.sub(current[i], old), rate))),
+  );
 }
 
 /**

@@ -65,18 +65,6 @@ export function valueAndGrads<P, A = Record<string, never>>(
   };
 }
 
-/**
- * Scales gradients so that their joint Euclidean norm is at most `maxNorm`: `g · min(1, maxNorm / ‖g‖)`.
- *
- * @returns the scaled tree and the norm before scaling.
- */
-export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { grads: P; norm: tf.Scalar } {
-  const squares = flattenTree<tf.Tensor>(grads, isTensor).map((leaf) => tf.sum(tf.square(leaf.value)));
-  const norm = tf.sqrt(squares.reduce((a, b) => tf.add(a, b))) as tf.Scalar;
-  const factor = tf.div(maxNorm, tf.maximum(norm, maxNorm));
-  return { grads: mapTree<P>(grads, isTensor, (g) => tf.mul(g as tf.Tensor, factor)), norm };
-}
-
 /** Hands a kept tensor to the scope that is active now, which disposes it like any other. */
 function adopt(kept: tf.Tensor): tf.Tensor {
   const owned = tf.clone(kept);

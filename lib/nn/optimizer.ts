@@ -5,7 +5,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { type HostTensor, isHostTensor, mapTree, zeros } from "novae/tensor/mod.ts";
-import { isTensor } from "./gradients.ts";
+import { LeafGroups } from "./leaf_groups.ts";
 
 /** Running means of the gradients and of their squares, each a tree of the form of the parameters. */
 export interface AdamState<P> {
@@ -61,25 +61,33 @@ export function adamW<P>(
   const rate = tf.mul(tf.div(learningRate, tf.sub(1, tf.pow(tf.scalar(beta1), step))), correction);
   const floor = tf.mul(correction, eps);
   const kept = weightDecay === 0 ? null : tf.sub(1, tf.mul(learningRate, weightDecay));
-  const at = leavesByPath(grads), firsts = leavesByPath(state.first), seconds = leavesByPath(state.second);
-  const newFirst = new Map<string, tf.Tensor>(), newSecond = new Map<string, tf.Tensor>();
-  const newParams = mapTree<P>(params, isTensor, (leaf, path) => {
-    const param = leaf as tf.Tensor, grad = at.get(path)!;
-    const first = tf.add(tf.mul(firsts.get(path)!, beta1), tf.mul(grad, 1 - beta1));
-    const second = tf.add(tf.mul(seconds.get(path)!, beta2), tf.mul(tf.square(grad), 1 - beta2));
-    newFirst.set(path, first);
-    newSecond.set(path, second);
+  const groups = new LeafGroups(params, decays);
+  const olds = groups.gather(params), slopes = groups.gather(grads);
+  const firsts = groups.gather(state.first), seconds = groups.gather(state.second);
+  const news = groups.groups.map(({ key }, i) => {
+    const first = tf.add(tf.mul(firsts[i], beta1), tf.mul(slopes[i], 1 - beta1));
+    const second = tf.add(tf.mul(seconds[i], beta2), tf.mul(tf.square(slopes[i]), 1 - beta2));
     const update = tf.mul(tf.div(first, tf.add(tf.sqrt(second), floor)), rate);
-    const decayed = kept !== null && decays(path, param) ? tf.mul(param, kept) : param;
-    return tf.sub(decayed, update);
+    const decayed = kept !== null && key ? tf.mul(olds[i], kept) : olds[i];
+    return { param: tf.sub(decayed, update), first, second };
   });
-  const rebuild = (leaves: Map<string, tf.Tensor>) =>
-    mapTree<P>(params, isTensor, (_, path) => leaves.get(path));
-  return { params: newParams, state: { first: rebuild(newFirst), second: rebuild(newSecond) } };
+  return {
+    params: groups.scatter(news.map(({ param }) => param)),
+    state: {
+      first: groups.scatter(news.map(({ first }) => first)),
+      second: groups.scatter(news.map(({ second }) => second)),
+    },
+  };
 }
 
-function leavesByPath(tree: unknown): Map<string, tf.Tensor> {
-  const leaves = new Map<string, tf.Tensor>();
-  mapTree(tree, isTensor, (leaf, path) => leaves.set(path, leaf as tf.Tensor));
-  return leaves;
+/**
+ * Scales gradients so that their joint Euclidean norm is at most `maxNorm`: `g · min(1, maxNorm / ‖g‖)`.
+ *
+ * @returns the scaled tree and the norm before scaling.
+ */
+export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { grads: P; norm: tf.Scalar } {
+  const groups = new LeafGroups(grads), slopes = groups.gather(grads);
+  const norm = tf.sqrt(slopes.map((g) => tf.sum(tf.square(g))).reduce((a, b) => tf.add(a, b))) as tf.Scalar;
+  const factor = tf.div(maxNorm, tf.maximum(norm, maxNorm));
+  return { grads: groups.scatter(slopes.map((g) => tf.mul(g, factor))), norm };
 }

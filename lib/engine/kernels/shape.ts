@@ -7,6 +7,7 @@ import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
 import { cannotCompile, type Kernel, type Recorder, sameShape, type Traced, whole } from "../recorder.ts";
+import { rejoined, splitValue } from "./pieces.ts";
 
 /** Reads up to the end when stepping backwards. */
 const BEFORE_START = -(2 ** 31);
@@ -47,28 +48,19 @@ const split: Kernel = (recorder, { x }, { numOrSizeSplits, axis }) => {
     numOrSizeSplits,
     along,
   );
-  return splitAlong(recorder, recorder.full(x), sizes, along).map(whole);
+  return splitValue(recorder, recorder.full(x), sizes, along).map(whole);
 };
-
-function splitAlong(recorder: Recorder, value: Value, sizes: readonly number[], axis: number): Value[] {
-  if (sizes.length === 1) return [value];
-  const specs = sizes.map((size) => ({
-    shape: value.shape.map((extent, i) => i === axis ? size : extent),
-    dtype: value.dtype,
-  }));
-  return recorder.graph.multiNode("Split", [value, recorder.graph.ints(sizes)], specs, { axis });
-}
 
 const unpack: Kernel = (recorder, { value }, { axis }) => {
   const along = axis < 0 ? axis + value.shape.length : axis;
   const shape = value.shape.filter((_, i) => i !== along);
-  return splitAlong(recorder, recorder.full(value), Array(value.shape[along]).fill(1), along)
+  return splitValue(recorder, recorder.full(value), Array(value.shape[along]).fill(1), along)
     .map((part) => whole(recorder.reshape(part, shape)));
 };
 
 /** Joins values along an axis; parts without elements are left out. */
 export function concatValues(recorder: Recorder, values: readonly Value[], axis: number): Value {
-  const parts = values.filter((value) => sizeOf(value.shape) > 0);
+  const parts = rejoined(values.filter((value) => sizeOf(value.shape) > 0), axis);
   if (parts.length === 0) return values[0];
   if (parts.length === 1) return parts[0];
   const shape = [...parts[0].shape];
