@@ -10,6 +10,8 @@ export interface Case {
   readonly inputs: readonly HostTensor[];
   // deno-lint-ignore no-explicit-any -- cases take tensors of any rank
   readonly fn: (...tensors: any[]) => tf.Tensor | tf.Tensor[];
+  /** What is right, from the definition, where tfjs's own eager result is not. */
+  readonly reference?: Case["fn"];
   /** float32 through another order of operations; wider where a function is steep. */
   readonly tolerance?: number;
 }
@@ -45,16 +47,21 @@ export function numbers(values: number[], ...shape: number[]): HostTensor {
   return float32(values, shape.length > 0 ? shape : [values.length]);
 }
 
+/** Given numbers as int32. */
+export function wholeNumbers(values: number[], ...shape: number[]): HostTensor {
+  return int32(Int32Array.from(values), shape.length > 0 ? shape : [values.length]);
+}
+
 /** A host tensor as a tfjs tensor. */
 export function toTf(tensor: HostTensor): tf.Tensor {
   return tf.tensor(tensor.data.slice(), [...tensor.shape], tensor.dtype);
 }
 
-/** Runs on tfjs's CPU backend. */
-export async function eager(test: Case): Promise<HostTensor[]> {
+/** Runs a case on tfjs's CPU backend, or what it is to equal. */
+export async function eager({ inputs, fn, reference = fn }: Case): Promise<HostTensor[]> {
   await tf.setBackend("cpu");
   return tf.tidy(() => {
-    const result = test.fn(...test.inputs.map(toTf));
+    const result = reference(...inputs.map(toTf));
     return (Array.isArray(result) ? result : [result]).map((t): HostTensor => ({
       dtype: t.dtype as HostTensor["dtype"],
       shape: t.shape,
@@ -87,14 +94,35 @@ export async function assertCompiles(cases: readonly Case[], device: DeviceName 
   }
 }
 
-/** |actual − expected| ≤ tolerance · (|expected| + 0.1), NaN and infinities equal. */
+/** |actual − expected| ≤ tolerance · (|expected| + 0.1); NaN equals NaN only, an infinity only itself. */
 export function assertClose(actual: HostTensor, expected: HostTensor, name: string, tolerance = 1e-4): void {
   assert.deepEqual([...actual.shape], [...expected.shape], `${name}: shape`);
   assert.equal(actual.dtype, expected.dtype, `${name}: element type`);
   for (let i = 0; i < expected.data.length; i++) {
     const a = actual.data[i], e = expected.data[i];
     if (Object.is(a, e) || a === e) continue;
-    if (Math.abs(a - e) <= tolerance * (Math.abs(e) + 0.1)) continue;
+    if (Number.isFinite(a) && Number.isFinite(e) && Math.abs(a - e) <= tolerance * (Math.abs(e) + 0.1)) {
+      continue;
+    }
     assert.fail(`${name}: value ${i} must be ${e}, got ${a}`);
   }
+}
+
+/** What must be the same before and after a trace. */
+export function engineState(): Record<string, unknown> {
+  const { numTensors, numDataBuffers, numBytes } = tf.memory();
+  const { state } = tf.engine() as unknown as {
+    state: { gradientDepth: number; kernelDepth: number; scopeStack: unknown[]; activeScope: unknown };
+  };
+  const { gradientDepth, kernelDepth, scopeStack, activeScope } = state;
+  return {
+    backend: tf.getBackend(),
+    numTensors,
+    numDataBuffers,
+    numBytes,
+    gradientDepth,
+    kernelDepth,
+    scopes: scopeStack.length,
+    activeScope,
+  };
 }

@@ -1,4 +1,4 @@
-/** What `jit` promises: signatures, constants, donation, errors, and a tfjs engine left as it was. */
+/** What `jit` promises: signatures, constants, donation, devices. What it refuses is in engine_bad_input_test.ts. */
 import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
 import {
@@ -11,30 +11,11 @@ import {
   resolveDevice,
 } from "novae/engine/mod.ts";
 import { DeviceError, float32, type HostTensor, int32, rows, scalar } from "novae/tensor/mod.ts";
-import { assertClose, eager, normal, toTf } from "./engine_harness.ts";
+import { assertClose, eager, engineState, normal, toTf } from "./engine_harness.ts";
 
 await tf.setBackend("cpu");
 
 const cpu = { device: "cpu" } as const;
-
-/** What must be the same before and after a trace. */
-function engineState() {
-  const { numTensors, numDataBuffers, numBytes } = tf.memory();
-  const { state } = tf.engine() as unknown as {
-    state: { gradientDepth: number; kernelDepth: number; scopeStack: unknown[]; activeScope: unknown };
-  };
-  const { gradientDepth, kernelDepth, scopeStack, activeScope } = state;
-  return {
-    backend: tf.getBackend(),
-    numTensors,
-    numDataBuffers,
-    numBytes,
-    gradientDepth,
-    kernelDepth,
-    scopes: scopeStack.length,
-    activeScope,
-  };
-}
 
 Deno.test("trees of tensors, numbers and strings go in and come out", async () => {
   const fn = jit((tree: { a: tf.Tensor[]; scale: number; mode: string; none: null }, shift: tf.Tensor) => ({
@@ -165,73 +146,6 @@ Deno.test("values read earlier are not overwritten by donation", async () => {
   await fn.dispose();
 });
 
-Deno.test("a tensor captured from outside is refused with advice", async () => {
-  const outside = tf.tensor1d([1, 2]);
-  const before = engineState();
-  const uses = jit((x: tf.Tensor) => tf.add(x, outside), cpu);
-  await assert.rejects(uses(float32([1, 2], [2])), {
-    name: "TypeError",
-    message: /made outside of it; pass it in as an argument/,
-  });
-  const reads = jit((x: tf.Tensor) => tf.add(x, outside.dataSync()[0]), cpu);
-  await assert.rejects(reads(scalar(1)), /made outside of it; pass it in as an argument/);
-  assert.deepEqual(engineState(), before);
-  assert.deepEqual([...outside.dataSync()], [1, 2]);
-  outside.dispose();
-});
-
-Deno.test("reading a traced value is refused", async () => {
-  const sync = jit((x: tf.Tensor) => tf.scalar(x.dataSync()[0]), cpu);
-  await assert.rejects(sync(scalar(1)), /Cannot compile: the function reads the value of a tensor/);
-  const unawaited = jit((x: tf.Tensor) => {
-    x.data();
-    return x;
-  }, cpu);
-  await assert.rejects(unawaited(scalar(1)), /Cannot compile: the function reads the value of a tensor/);
-});
-
-Deno.test("random numbers, branches on tensors and kept tensors are refused", async () => {
-  const cases: [RegExp, (x: tf.Tensor) => tf.Tensor][] = [
-    [/draws random numbers/, (x) => tf.add(x, tf.randomNormal([2]))],
-    [/draws random numbers/, (x) => tf.dropout(x, 0.5)],
-    [/draws random numbers/, (x) => tf.mul(x, Math.random())],
-    [/branches with a tensor/, (x) => (x as unknown as number) > 0 ? x : tf.neg(x)],
-    [/branches with a tensor/, (x) => tf.add(x, `${x}`.length)],
-    [/keeps 1 tensors \(tf.keep\); return them/, (x) => {
-      tf.keep(tf.exp(x));
-      return x;
-    }],
-  ];
-  const before = engineState();
-  for (const [message, fn] of cases) {
-    await assert.rejects(jit(fn, cpu)(float32([1, 2], [2])), { name: "TypeError", message });
-  }
-  assert.deepEqual(engineState(), before);
-  assert.ok(Math.random() < 1);
-  assert.ok(!(Symbol.toPrimitive in tf.Tensor.prototype));
-});
-
-Deno.test("an error of a trace says which call in the caller's code it was", async () => {
-  const here = /\(at .*tests\/engine_jit_test\.ts:\d+:\d+\)$/;
-  function lookUp(x: tf.Tensor): tf.Tensor {
-    return tf.unique(x).values;
-  }
-  const cases: [(x: tf.Tensor) => tf.Tensor, RegExp][] = [
-    [lookUp, /\(at lookUp, tests\/engine_jit_test\.ts:/],
-    [(x) => tf.add(x, tf.ones([5])), here],
-    [(x) => tf.scalar(x.dataSync()[0]), here],
-    [(x) => tf.add(x, tf.randomUniform([2])), here],
-  ];
-  for (const [fn, message] of cases) await assert.rejects(jit(fn, cpu)(float32([1, 2], [2])), { message });
-});
-
-Deno.test("a tree with a hole is refused by its place", async () => {
-  const fn = jit((xs: tf.Tensor[]) => xs[0], { ...cpu, name: "step" });
-  const holed = [scalar(1), scalar(2), scalar(3)];
-  delete holed[1];
-  await assert.rejects(fn(holed), /Cannot call step: argument 0 must have no holes, got one at index 1/);
-});
-
 Deno.test("only the graphs called last are kept", async () => {
   let traces = 0;
   const fn = jit((x: tf.Tensor) => {
@@ -248,73 +162,6 @@ Deno.test("only the graphs called last are kept", async () => {
   assert.equal(fn.inspect().length, 2);
   await fn.dispose();
   assert.throws(() => jit((x: tf.Tensor) => x, { maxGraphs: 0 }), RangeError);
-});
-
-Deno.test("what cannot be compiled says so", async () => {
-  const cases: [RegExp, (x: tf.Tensor) => unknown][] = [
-    [/Cannot compile kernel "Complex"/, (x) => tf.complex(x, x)],
-    [/Cannot compile kernel "Unique"/, (x) => tf.unique(x).values],
-    [/makes a tf.variable; pass the tensor in/, (x) => tf.variable(x)],
-    [/must return tensors.*promise/, async (x) => await x],
-    [/must return tensors.*at when/, (x) => ({ x, when: new Date() })],
-    [/tensors must be float32, int32 or bool, got string/, () => tf.tensor(["a"])],
-  ];
-  for (const [message, fn] of cases) {
-    await assert.rejects(jit(fn, cpu)(float32([1, 2], [2])) as Promise<unknown>, message);
-  }
-});
-
-Deno.test("arguments that are no trees of tensors are refused by path", async () => {
-  const fn = jit((x: unknown) => (x as { a: tf.Tensor[] }).a[0], { ...cpu, name: "step" });
-  const t = tf.scalar(1);
-  await assert.rejects(fn({ a: [t] }), /Cannot call step: argument 0.a.0 must be a tensor.*got tf.Tensor/);
-  await assert.rejects(fn({ a: () => 1 }), /argument 0.a must be .*got function/);
-  t.dispose();
-});
-
-Deno.test("an exception anywhere in a trace leaves the tfjs engine as it was", async () => {
-  const before = engineState();
-  const inForward = (x: tf.Tensor) => {
-    tf.keep(tf.add(x, 1));
-    throw new Error("forward");
-  };
-  const inGradient = (x: tf.Tensor) =>
-    tf.grad((y) => {
-      const op = tf.customGrad((...args) => {
-        const [z, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
-        save([z]);
-        return {
-          value: tf.sum(z),
-          gradFunc: () => {
-            throw new Error("backward");
-          },
-        };
-      });
-      return op(tf.mul(y, y));
-    })(x);
-  const inTidy = (x: tf.Tensor) => tf.tidy(() => tf.add(x, tf.ones([7, 7])));
-  await assert.rejects(jit(inForward, cpu)(scalar(1)) as Promise<unknown>, /forward/);
-  assert.deepEqual(engineState(), before);
-  await assert.rejects(jit(inGradient, cpu)(scalar(1)), /backward/);
-  assert.deepEqual(engineState(), before);
-  await assert.rejects(jit(inTidy, cpu)(float32([1, 2], [2])), /shapes/);
-  assert.deepEqual(engineState(), before);
-  const fine = jit((x: tf.Tensor) => tf.grad((y) => tf.sum(tf.square(y)))(x), cpu);
-  await fine(scalar(3));
-  assert.deepEqual(engineState(), before);
-  await fine.dispose();
-});
-
-Deno.test("a failed compilation is tried again on the next call", async () => {
-  let broken = true;
-  const fn = jit((x: tf.Tensor) => {
-    if (broken) throw new Error("not yet");
-    return tf.add(x, 1);
-  }, cpu);
-  await assert.rejects(fn(scalar(1)), /not yet/);
-  broken = false;
-  assert.equal((await read(await fn(scalar(1)))).data[0], 2);
-  await fn.dispose();
 });
 
 Deno.test("constants stay scalars and equal ones are stored once", async () => {
@@ -340,36 +187,6 @@ Deno.test("equal operations are recorded once and unused ones not at all", async
   }, cpu);
   await fn(scalar(1));
   assert.deepEqual(fn.inspect()[0].nodeCounts, { Exp: 1, Mul: 1, Add: 1 });
-  await fn.dispose();
-});
-
-Deno.test("a device tensor of another device is refused", async () => {
-  const onTfjs = jit((x: tf.Tensor) => tf.add(x, 1), { device: "tfjs-cpu" });
-  const onCpu = jit((x: tf.Tensor) => tf.add(x, 1), cpu);
-  const there = await onTfjs(scalar(1)), here = await onCpu(scalar(1));
-  await assert.rejects(onCpu(there), {
-    name: "DeviceError",
-    message: /must be on cpu, got a tensor on tfjs-cpu/,
-  });
-  await assert.rejects(onTfjs(here), DeviceError);
-  disposeTree([there, here]);
-  await assert.rejects(here.read(), /was disposed of/);
-  await onCpu.dispose();
-});
-
-Deno.test("devices that are not there give a DeviceError, unknown names too", async () => {
-  const missing = Deno.build.os === "darwin" ? "dml" : "coreml";
-  await assert.rejects(jit((x: tf.Tensor) => tf.add(x, 1), { device: missing })(scalar(1)), DeviceError);
-  await assert.rejects(resolveDevice("gpu" as "cpu"), /wanted one of auto, cpu, webgpu/);
-});
-
-Deno.test("a graph that fails while it runs gives a DeviceError with its name, and can be called again", async () => {
-  const fn = jit((x: tf.Tensor, ids: tf.Tensor) => tf.gather(x, ids), { ...cpu, name: "look-up" });
-  await assert.rejects(fn(float32([1, 2], [2]), int32([9], [1])), {
-    name: "DeviceError",
-    message: /^Cannot run look-up on cpu: .*out of .*bounds/,
-  });
-  assert.deepEqual([...(await read(await fn(float32([1, 2], [2]), int32([1], [1])))).data], [2]);
   await fn.dispose();
 });
 

@@ -24,7 +24,7 @@ Deno.test("products and convolutions take and give 16-bit values, and nothing el
   const { recorder, result } = trace({ cpuOperators: false }, (input, output) => {
     const shapes = [[2, 6, 6, 2], [3, 3, 2, 3], [3, 4]];
     const [x, w, v] = shapes.map((shape, i) => input(`x${i}`, { shape, dtype: "float32" }));
-    return model(x as tf.Tensor4D, w as tf.Tensor4D, v as tf.Tensor2D).map(output);
+    return model(x as tf.Tensor4D, w as tf.Tensor4D, v as tf.Tensor2D).map((y) => output(y, ""));
   });
   const { graph, outputs } = halveProducts(recorder.graph, result);
   const nodes = graph.nodesFor(outputs), products = nodes.filter(({ op }) => PRODUCTS.includes(op));

@@ -4,6 +4,7 @@
  * usage: deno run -A tests/kernel_table.ts    writes the file
  */
 import * as tf from "@tensorflow/tfjs";
+import { GRADIENTS } from "novae/engine/kernels/gradients.ts";
 import { KERNEL_FAMILIES, MISSING_KERNELS } from "novae/engine/kernels/register.ts";
 
 /** Where the table is. */
@@ -34,6 +35,7 @@ Not compiled, each with an error that names it: ${missing}.
 /** Who writes the gradient, if there is one. */
 function gradient(kernel: string): string {
   if (kernel.startsWith("Novae")) return "by this project's operation around it";
+  if (GRADIENTS.some(({ kernelName }) => kernelName === kernel)) return "this project";
   return tf.getGradient(kernel) ? "tfjs" : "";
 }
 

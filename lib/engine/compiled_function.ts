@@ -7,7 +7,7 @@ import type * as ort from "onnxruntime-node";
 import { DeviceError, flattenTree, type HostTensor } from "novae/tensor/mod.ts";
 import type { DType } from "novae/tensor/mod.ts";
 import type { CompiledDevice } from "./device.ts";
-import { DeviceTensor, isFeedTensor } from "./device_tensor.ts";
+import { type DeviceStorage, DeviceTensor, isFeedTensor } from "./device_tensor.ts";
 import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
 import { createSession, messageOf } from "./session.ts";
 import { type TracedFunction, traceFunction } from "./traced_function.ts";
@@ -85,22 +85,30 @@ export class CompiledFunction {
     readonly donate: readonly number[],
   ) {}
 
-  /** Runs the graph on arguments of its signature. */
+  /** Runs the graph on arguments of its signature. If that fails, donated tensors are as they were before. */
   async run(args: readonly unknown[]): Promise<unknown> {
-    const { device } = this.graph;
     const feeds = this.#feeds(args);
     const donated = this.#takeDonated(args);
-    const fetches = this.#fetches(donated);
-    const results = await this.#execute(feeds, fetches);
+    const buffers = [...donated.values()].map((storage) => storage.handle as ort.Tensor);
+    const fetches: Record<string, ort.Tensor | null> = {};
+    let results: ort.InferenceSession.ReturnType;
+    try {
+      this.#reserve(fetches, buffers);
+      results = await this.session.run(feeds, fetches);
+    } catch (error) {
+      this.#recycle(Object.values(fetches).filter((buffer) => buffer !== null));
+      for (const [tensor, storage] of donated) tensor.restore(storage);
+      const { name, device } = this.graph;
+      throw new DeviceError(`Cannot run ${name} on ${device}: ${failure(messageOf(error))}`, {
+        cause: error,
+      });
+    }
     const tensors = new Map<string, DeviceTensor>();
     for (const { name, value } of this.traced.outputs) {
       const storage = new OrtStorage(fetches[name] ?? results[name] as ort.Tensor);
-      tensors.set(name, new DeviceTensor(value.dtype as DType, value.shape, device, storage));
+      tensors.set(name, new DeviceTensor(value.dtype as DType, value.shape, this.graph.device, storage));
     }
-    for (const tensor of donated) {
-      if (device === "cpu") this.#freeList(tensor.type as DType, tensor.dims).push(tensor);
-      else tensor.dispose();
-    }
+    this.#recycle(buffers);
     return this.traced.rebuild(tensors);
   }
 
@@ -108,20 +116,6 @@ export class CompiledFunction {
   async release(): Promise<void> {
     this.#free.clear();
     await this.session.release();
-  }
-
-  async #execute(
-    feeds: Record<string, ort.Tensor>,
-    fetches: Record<string, ort.Tensor | null>,
-  ): Promise<ort.InferenceSession.ReturnType> {
-    try {
-      return await this.session.run(feeds, fetches);
-    } catch (error) {
-      const { name, device } = this.graph;
-      throw new DeviceError(`Cannot run ${name} on ${device}: ${failure(messageOf(error))}`, {
-        cause: error,
-      });
-    }
   }
 
   #feeds(args: readonly unknown[]): Record<string, ort.Tensor> {
@@ -144,20 +138,20 @@ export class CompiledFunction {
     return feeds;
   }
 
-  /** Takes the buffers of donated device tensors; tensors in host memory belong to the caller and are only read. */
-  #takeDonated(args: readonly unknown[]): ort.Tensor[] {
-    const tensors = new Set<DeviceTensor>();
+  /** Takes the memory of donated device tensors; tensors in host memory belong to the caller and are only read. */
+  #takeDonated(args: readonly unknown[]): Map<DeviceTensor, DeviceStorage> {
+    const taken = new Map<DeviceTensor, DeviceStorage>();
+    const fate = `was donated to ${this.graph.name}`;
     for (const index of this.donate) {
       for (const { value } of flattenTree(args[index], isFeedTensor)) {
-        if (value instanceof DeviceTensor) tensors.add(value);
+        if (value instanceof DeviceTensor && !taken.has(value)) taken.set(value, value.release(fate));
       }
     }
-    const fate = `was donated to ${this.graph.name}`;
-    return [...tensors].map((tensor) => tensor.release(fate).handle as ort.Tensor);
+    return taken;
   }
 
   /** On the CPU outputs go to spare buffers of their shape, as many as are donated back. */
-  #fetches(donated: readonly ort.Tensor[]): Record<string, ort.Tensor | null> {
+  #reserve(fetches: Record<string, ort.Tensor | null>, donated: readonly ort.Tensor[]): void {
     const coming = new Map<string, number>();
     if (this.graph.device === "cpu") {
       for (const { type, dims } of donated) {
@@ -165,7 +159,6 @@ export class CompiledFunction {
         coming.set(key, (coming.get(key) ?? 0) + 1);
       }
     }
-    const fetches: Record<string, ort.Tensor | null> = {};
     for (const { name, value } of this.traced.outputs) {
       const dtype = value.dtype as DType, key = bufferKey(dtype, value.shape), left = coming.get(key) ?? 0;
       coming.set(key, left - 1);
@@ -173,7 +166,14 @@ export class CompiledFunction {
         ? this.#freeList(dtype, value.shape).pop() ?? allocate(dtype, value.shape)
         : null;
     }
-    return fetches;
+  }
+
+  /** Keeps buffers in host memory for later outputs and releases those of a GPU. */
+  #recycle(buffers: readonly ort.Tensor[]): void {
+    for (const buffer of buffers) {
+      if (this.graph.device === "cpu") this.#freeList(buffer.type as DType, buffer.dims).push(buffer);
+      else buffer.dispose();
+    }
   }
 
   #freeList(dtype: DType, shape: readonly number[]): ort.Tensor[] {
@@ -186,10 +186,14 @@ export class CompiledFunction {
 
 /** ONNX Runtime's reason, with advice for the two that a person can do something about. */
 function failure(reason: string): string {
-  if (/alloc|out of memory|bad_alloc/i.test(reason)) {
+  if (
+    /failed to allocate|allocation failed|out.of.(device.|host.)?memory|bad_alloc|max buffer size/i.test(
+      reason,
+    )
+  ) {
     return `its memory is not enough; use a smaller batch or checkpoint() (${reason})`;
   }
-  if (/device.{0,20}lost|lost.{0,20}device/i.test(reason)) {
+  if (/device.{0,40}\blost|lost.{0,40}device|instance reference no longer exists/i.test(reason)) {
     return `the device was lost; go on from the last checkpoint in a new process (${reason})`;
   }
   return reason;

@@ -53,6 +53,11 @@ export class DeviceTensor {
     return storage;
   }
 
+  /** Puts memory back that was taken out, for the engine: whoever took it failed and left it as it was. */
+  restore(storage: DeviceStorage): void {
+    this.#storage = storage;
+  }
+
   /**
    * Copies the values to host memory.
    *

@@ -4,7 +4,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { type HostTensor, isBranch } from "novae/tensor/mod.ts";
+import { type HostTensor, isBranch, isHostTensor, sizeOf } from "novae/tensor/mod.ts";
 import { type CompiledGraph, compileFunction, type Precision } from "./compiled_function.ts";
 import { type DeviceName, isEagerDevice, resolveDevice } from "./device.ts";
 import { type DeviceTensor, isFeedTensor } from "./device_tensor.ts";
@@ -106,6 +106,7 @@ function signatureOf(args: readonly unknown[], name: string): string {
   const walk = (node: unknown, path: string): void => {
     if (isFeedTensor(node)) {
       const { dtype, shape } = node;
+      if (isHostTensor(node)) checkData(node, path, name);
       parts.push(`${dtype}[${shape.join()}]`);
     } else if (Array.isArray(node)) {
       parts.push("[");
@@ -127,6 +128,19 @@ function signatureOf(args: readonly unknown[], name: string): string {
   };
   args.forEach((arg, i) => walk(arg, `argument ${i}`));
   return parts.join(" ");
+}
+
+const STORAGE = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
+
+function checkData({ dtype, shape, data }: HostTensor, path: string, name: string): void {
+  const kind = STORAGE[dtype], count = sizeOf(shape);
+  if (kind && data instanceof kind && data.length === count) return;
+  throw new TypeError(
+    `Cannot call ${name}: ${path} must hold ${count} values of ${dtype} in a ${
+      kind?.name ?? "typed array"
+    }, ` +
+      `got ${data.length} in a ${data.constructor.name}`,
+  );
 }
 
 function staticKey(value: unknown, path: string, name: string): string {

@@ -50,14 +50,12 @@ export class Recorder extends tf.KernelBackend {
     return this.handle(whole(this.graph.input(name, { shape, dtype })));
   }
 
-  /** The handle behind a tensor of this trace. */
-  traced(info: tf.TensorInfo): Traced {
-    const traced = this.#handles.get(info.dataId);
+  /** The handle behind a tensor of this trace; `use` is what the function does with it. */
+  traced({ dataId, shape }: tf.TensorInfo, use = "uses"): Traced {
+    const traced = this.#handles.get(dataId);
     if (!traced) {
       throw new TypeError(
-        `Cannot compile: the function uses a tensor of shape [${
-          info.shape.join(", ")
-        }] made outside of it; ` +
+        `Cannot compile: the function ${use} a tensor of shape [${shape.join(", ")}] made outside of it; ` +
           "pass it in as an argument",
       );
     }
@@ -91,7 +89,10 @@ export class Recorder extends tf.KernelBackend {
     while (source.producer?.op === "Reshape") source = source.producer.inputs[0]!;
     if (sameShape(source.shape, shape)) return source;
     if (source.constant) return this.graph.constant(source.constant, shape, source.dtype);
-    return this.graph.node("Reshape", [source, this.graph.ints(shape)], { shape, dtype: source.dtype });
+    // Else an extent of 0 would mean that of the source.
+    const attributes: Record<string, number> = shape.includes(0) ? { allowzero: 1 } : {};
+    const spec = { shape, dtype: source.dtype };
+    return this.graph.node("Reshape", [source, this.graph.ints(shape)], spec, attributes);
   }
 
   /** Transposes; a chain of transposes becomes one, and none if they cancel. */

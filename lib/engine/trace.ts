@@ -8,7 +8,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { DType } from "novae/tensor/mod.ts";
 import { Recorder, RECORDING_BACKEND, type Target } from "./recorder.ts";
 import type { Value } from "./graph.ts";
-import { guarded, located } from "./trace_guards.ts";
+import { guarded, keepRefused, located } from "./trace_guards.ts";
 import "./kernels/register.ts";
 
 /** What a tensor of a traced function looks like. */
@@ -55,8 +55,8 @@ export function launchesOperations(): boolean {
 }
 
 /**
- * Traces `run`. It gets a function that makes an input tensor, and one that turns a result tensor into the graph's
- * value at full size.
+ * Traces `run`. It gets a function that makes an input tensor, and one that turns a result tensor, found at a path of
+ * what the function returned, into the graph's value at full size.
  *
  * @throws TypeError for what cannot be compiled.
  */
@@ -64,7 +64,7 @@ export function trace<R>(
   target: Target,
   run: (
     input: (name: string, spec: TensorSpec) => tf.Tensor,
-    output: (tensor: tf.Tensor) => Value,
+    output: (tensor: tf.Tensor, path: string) => Value,
   ) => R,
 ): Trace<R> {
   if (tracedFor) throw new TypeError("Cannot compile: a compiled function was called inside a traced one");
@@ -73,6 +73,7 @@ export function trace<R>(
   const { state, backendName, backendInstance, pendingBackendInit } = engine;
   const own = new (state.constructor as { new (): EngineState })();
   own.tensorInfo = new TraceTensors(state.tensorInfo);
+  own.registeredVariables = new Proxy({}, { set: refuseVariable });
   Object.assign(engine, {
     state: own,
     backendName: RECORDING_BACKEND,
@@ -82,25 +83,16 @@ export function trace<R>(
   tracedFor = target;
   try {
     let result!: R;
-    guarded(() =>
+    const kept = guarded(() =>
       tf.tidy(() => {
         const input = (name: string, spec: TensorSpec) =>
           tf.engine().makeTensorFromTensorInfo(recorder.addInput(name, spec.shape, spec.dtype));
-        result = run(input, (tensor) => recorder.full(recorder.traced(tensor)));
+        const use = (path: string) => path === "" ? "returns" : `returns at ${path}`;
+        result = run(input, (tensor, path) => recorder.full(recorder.traced(tensor, use(path))));
       })
     );
     if (recorder.firstRead) throw recorder.firstRead;
-    const variables = Object.keys(own.registeredVariables);
-    if (variables.length > 0) {
-      throw new TypeError(
-        "Cannot compile: the function makes a tf.variable; pass the tensor in as an argument",
-      );
-    }
-    if (own.numTensors > 0) {
-      throw new TypeError(
-        `Cannot compile: the function keeps ${own.numTensors} tensors (tf.keep); return them instead`,
-      );
-    }
+    if (own.numTensors > 0) throw kept ?? keepRefused();
     return { recorder, result };
   } catch (error) {
     throw located(error);
@@ -121,6 +113,9 @@ class TraceTensors extends WeakMap<object, { backend: unknown }> {
   }
 }
 
+const refuseVariable = (): never => {
+  throw new TypeError("Cannot compile: the function makes a tf.variable; pass the tensor in as an argument");
+};
 const refuse = (): never => {
   throw new TypeError(
     "Cannot compile: the function reads a tensor that was made outside of it; pass it in as an argument",

@@ -6,12 +6,24 @@
  */
 import * as tf from "@tensorflow/tfjs";
 
-/** Runs `body` with JavaScript's implicit ways out of a trace closed, and opens them again. */
-export function guarded<R>(body: () => R): R {
+/** The parts of tfjs's engine in which it keeps tensors; `keep` is its own method unless replaced here. */
+interface Keeping {
+  keep: (tensor: tf.Tensor) => tf.Tensor;
+  state: { kernelDepth: number };
+}
+
+/**
+ * Runs `body` with JavaScript's implicit ways out of a trace closed, and opens them again.
+ *
+ * @returns the error for the first tensor that `body` kept (tf.keep) and did not dispose of.
+ */
+export function guarded(body: () => void): TypeError | undefined {
   const random = Math.random, limit = Error.stackTraceLimit;
   // tfjs alone takes more than the usual ten frames.
   Error.stackTraceLimit = 100;
   const prototype = tf.Tensor.prototype as { [Symbol.toPrimitive]?: unknown };
+  const engine = tf.engine() as unknown as Keeping, { keep } = engine;
+  const kept: [tf.Tensor, TypeError][] = [];
   Math.random = () => {
     throw new TypeError(
       "Cannot compile: the function draws random numbers, which would be the same on every call; " +
@@ -24,17 +36,29 @@ export function guarded<R>(body: () => R): R {
         "a traced tensor has no value yet, use tf.where, tf.add and the like",
     );
   };
+  engine.keep = (tensor) => {
+    // Inside of kernels tfjs keeps what their gradients need, and disposes of it.
+    if (engine.state.kernelDepth === 0) kept.push([tensor, keepRefused()]);
+    return keep.call(engine, tensor);
+  };
   try {
-    return body();
+    body();
+    return kept.find(([tensor]) => !tensor.isDisposed)?.[1];
   } finally {
     Math.random = random;
     Error.stackTraceLimit = limit;
     delete prototype[Symbol.toPrimitive];
+    delete (engine as Partial<Keeping>).keep;
   }
 }
 
+/** The error for a tensor that would outlive the trace. */
+export function keepRefused(): TypeError {
+  return new TypeError("Cannot compile: the function keeps a tensor (tf.keep); return it instead");
+}
+
 /** Files of the engine and of packages; what calls them is the caller's code. */
-const INNER = /\/node_modules\/|\/lib\/engine\/|^node:|^ext:/;
+const INNER = /\/node_modules\/|\/lib\/(engine|tensor)\/|^node:|^ext:/;
 
 /**
  * The place in the caller's code where an error came from, as ` (at name, file:line:column)`; empty if there is none.

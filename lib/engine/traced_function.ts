@@ -4,7 +4,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { mapTree } from "novae/tensor/mod.ts";
+import { isBranch, mapTree } from "novae/tensor/mod.ts";
 import { isFeedTensor } from "./device_tensor.ts";
 import type { Value } from "./graph.ts";
 import { type ModelOutput, type OnnxModel, writeModel } from "./onnx_model.ts";
@@ -78,14 +78,15 @@ class OutputSlot {
 
 function valuesOf(
   result: unknown,
-  output: (tensor: tf.Tensor) => Value,
+  output: (tensor: tf.Tensor, path: string) => Value,
   name: string,
 ): { tree: unknown; values: Value[]; paths: string[] } {
   const values: Value[] = [], paths: string[] = [];
+  refuseHoles(result, "", name);
   const tree = mapTree(result, isTracedTensor, (leaf, path) => {
     if (leaf instanceof tf.Tensor) {
       paths.push(path);
-      return new OutputSlot(values.push(output(leaf)) - 1);
+      return new OutputSlot(values.push(output(leaf, path)) - 1);
     }
     if (leaf === null || typeof leaf !== "object" && typeof leaf !== "function") return leaf;
     if (leaf instanceof Promise) leaf.catch(() => {});
@@ -96,4 +97,19 @@ function valuesOf(
     );
   });
   return { tree, values, paths };
+}
+
+function refuseHoles(node: unknown, path: string, name: string): void {
+  if (!isBranch(node)) return;
+  if (Array.isArray(node)) {
+    const hole = Array.from(node.keys()).find((i) => !(i in node));
+    if (hole !== undefined) {
+      throw new TypeError(
+        `Cannot compile ${name}: ${path || "the result"} must have no holes, got one at index ${hole}`,
+      );
+    }
+  }
+  for (const [key, child] of Object.entries(node)) {
+    refuseHoles(child, path === "" ? key : `${path}.${key}`, name);
+  }
 }

@@ -5,11 +5,10 @@
  */
 import type { DType } from "novae/tensor/mod.ts";
 import { cannotCompile, type Kernel, type Recorder, type Traced } from "../recorder.ts";
-import { broadcastShapes, elementwise, withNumber } from "./broadcasting.ts";
+import { elementwise, withNumber } from "./broadcasting.ts";
 
 /** ONNX codes of element types, for Cast. */
 const CAST_CODE: Record<DType, number> = { float32: 1, int32: 6, bool: 9 };
-const CAST_FLOAT64 = 11;
 
 /** Converts elements; float to int truncates, to bool tests for not zero. */
 export function cast(recorder: Recorder, x: Traced, dtype: DType): Traced {
@@ -25,9 +24,30 @@ export function cast(recorder: Recorder, x: Traced, dtype: DType): Traced {
   return elementwise(recorder, "Cast", [x], dtype, { to: CAST_CODE[dtype] });
 }
 
-const binary = (op: string): Kernel => (recorder, { a, b }) => elementwise(recorder, op, [a, b]);
-const unary = (op: string): Kernel => (recorder, { x }) => elementwise(recorder, op, [x]);
+/** Refuses truth values, with which tfjs computes as if they were bytes. */
+const binary = (kernel: string, op = kernel): Kernel => (recorder, { a, b }) => {
+  if (a.dtype === "bool") {
+    throw cannotCompile(kernel, "operands must be float32 or int32, got bool; cast them");
+  }
+  return elementwise(recorder, op, [a, b]);
+};
+
+/** A function of float32; tfjs would round the results for int32 to whole numbers. */
+const unary = (op: string): Kernel => (recorder, { x }) => {
+  if (x.dtype !== "float32") throw cannotCompile(op, `x must be float32, got ${x.dtype}; cast it`);
+  return elementwise(recorder, op, [x]);
+};
+
+/** A function of float32 or int32. */
+const numeric = (op: string): Kernel => (recorder, { x }) => elementwise(recorder, op, [x]);
+
 const comparison = (op: string): Kernel => (recorder, { a, b }) => elementwise(recorder, op, [a, b], "bool");
+
+/** ONNX has no order of truth values. */
+const order = (op: string): Kernel => (recorder, { a, b }) => {
+  const number = (x: Traced) => x.dtype === "bool" ? cast(recorder, x, "int32") : x;
+  return elementwise(recorder, op, [number(a), number(b)], "bool");
+};
 
 /** The activations that tfjs's fused kernels know. */
 export function activation(
@@ -63,97 +83,35 @@ function clip(recorder: Recorder, x: Traced, low: number, high: number): Traced 
   return { ...elementwise(recorder, "Clip", [x, bound(low), bound(high)]), shape: x.shape };
 }
 
-/** int32, as in tfjs; in double precision, where integers are exact and division by 0 no trap. */
-const floorDivide: Kernel = (recorder, { a, b }) => {
-  const { graph } = recorder;
-  const double = ({ value }: Traced) =>
-    graph.node("Cast", [value], { shape: value.shape, dtype: "float64" }, { to: CAST_FLOAT64 });
-  const shape = broadcastShapes(a.value.shape, b.value.shape);
-  const quotient = graph.node("Div", [double(a), double(b)], { shape, dtype: "float64" });
-  const floor = graph.node("Floor", [quotient], { shape, dtype: "float64" });
-  const value = graph.node("Cast", [floor], { shape, dtype: "int32" }, { to: CAST_CODE.int32 });
-  return { value, shape: broadcastShapes(a.shape, b.shape), dtype: "int32" };
-};
-
-/** JavaScript's remainder, moved to the sign of the divisor. */
-const modulo: Kernel = (recorder, { a, b }) => {
-  const fmod = { fmod: 1 };
-  const zero = recorder.fill(0, [], a.dtype);
-  const remainder = elementwise(recorder, "Mod", [a, b], a.dtype, fmod);
-  const negative = (x: Traced) => elementwise(recorder, "Less", [x, zero], "bool");
-  const signsDiffer = elementwise(recorder, "Xor", [negative(a), negative(b)], "bool");
-  const moved = elementwise(
-    recorder,
-    "Mod",
-    [elementwise(recorder, "Add", [remainder, b]), b],
-    a.dtype,
-    fmod,
-  );
-  return select(recorder, signsDiffer, moved, remainder);
-};
-
-/** Chooses by condition. */
+/** Chooses by condition; ONNX Runtime has no choice between truth values. */
 export function select(recorder: Recorder, condition: Traced, yes: Traced, no: Traced): Traced {
-  return elementwise(recorder, "Where", [condition, yes, no], yes.dtype);
+  if (yes.dtype !== no.dtype) {
+    throw cannotCompile(
+      "Select",
+      `both choices must be of one type, got ${yes.dtype} and ${no.dtype}; cast one`,
+    );
+  }
+  if (yes.dtype !== "bool") return elementwise(recorder, "Where", [condition, yes, no], yes.dtype);
+  const number = (x: Traced) => cast(recorder, x, "int32");
+  return cast(recorder, select(recorder, condition, number(yes), number(no)), "bool");
 }
 
-/** tfjs passes NaN on and gives alpha where x ≤ 0. */
+/** 1 where x > 0, else alpha; NaN stays. */
 const step: Kernel = (recorder, { x }, { alpha = 0 }) => {
+  if (alpha === 0) return elementwise(recorder, "Relu", [elementwise(recorder, "Sign", [x])]);
   const positive = elementwise(recorder, "Greater", [x, recorder.fill(0, [], x.dtype)], "bool");
-  if (alpha === 0) return cast(recorder, positive, x.dtype);
-  return select(recorder, positive, recorder.fill(1, [], x.dtype), recorder.fill(alpha, [], x.dtype));
+  const stepped = select(
+    recorder,
+    positive,
+    recorder.fill(1, [], x.dtype),
+    recorder.fill(alpha, [], x.dtype),
+  );
+  if (x.dtype !== "float32") return stepped;
+  return select(recorder, elementwise(recorder, "IsNaN", [x], "bool"), x, stepped);
 };
 
 const rsqrt: Kernel = (recorder, { x }) =>
   elementwise(recorder, "Reciprocal", [elementwise(recorder, "Sqrt", [x])]);
-
-/** exp(x) − 1 = 2 tanh(x / 2) / (1 − tanh(x / 2)) keeps its digits near zero, where the difference loses them. */
-const expm1: Kernel = (recorder, { x }) => {
-  const half = elementwise(recorder, "Tanh", [withNumber(recorder, "Mul", x, 0.5)]);
-  const small = elementwise(recorder, "Div", [
-    withNumber(recorder, "Mul", half, 2),
-    elementwise(recorder, "Sub", [recorder.fill(1, [], "float32"), half]),
-  ]);
-  const plain = withNumber(recorder, "Sub", elementwise(recorder, "Exp", [x]), 1);
-  const isSmall = elementwise(recorder, "Less", [
-    elementwise(recorder, "Abs", [x]),
-    recorder.fill(0.5, [], "float32"),
-  ], "bool");
-  return select(recorder, isSmall, small, plain);
-};
-
-/** log(1 + x) = x · log(u) / (u − 1) with u = 1 + x rounded (Kahan), and x where u is 1. */
-const log1p: Kernel = (recorder, { x }) => {
-  const u = withNumber(recorder, "Add", x, 1);
-  const rounded = withNumber(recorder, "Sub", u, 1);
-  const isOne = elementwise(recorder, "Equal", [rounded, recorder.fill(0, [], "float32")], "bool");
-  const infinite = elementwise(recorder, "Equal", [u, x], "bool");
-  const logarithm = elementwise(recorder, "Log", [u]);
-  const scaled = elementwise(recorder, "Mul", [logarithm, elementwise(recorder, "Div", [x, rounded])]);
-  return select(recorder, isOne, x, select(recorder, infinite, logarithm, scaled));
-};
-
-/** The angle of (b, a): atan(a / b), half a turn further where b is negative, and a right angle where it is 0. */
-const atan2: Kernel = (recorder, { a, b }) => {
-  const zero = recorder.fill(0, [], "float32");
-  const turn = (angle: number) =>
-    select(
-      recorder,
-      elementwise(recorder, "Less", [a, zero], "bool"),
-      recorder.fill(-angle, [], "float32"),
-      recorder.fill(angle, [], "float32"),
-    );
-  const angle = elementwise(recorder, "Atan", [elementwise(recorder, "Div", [a, b])]);
-  const left = elementwise(recorder, "Less", [b, zero], "bool");
-  const turned = select(recorder, left, elementwise(recorder, "Add", [angle, turn(Math.PI)]), angle);
-  const upright = select(
-    recorder,
-    elementwise(recorder, "Equal", [a, zero], "bool"),
-    zero,
-    turn(Math.PI / 2),
-  );
-  return select(recorder, elementwise(recorder, "Equal", [b, zero], "bool"), upright, turned);
-};
 
 const SELU_ALPHA = 1.6732632423543772, SELU_SCALE = 1.0507009873554805;
 
@@ -184,7 +142,7 @@ const isFinite: Kernel = (recorder, { x }) => {
 };
 
 export const ELEMENTWISE_KERNELS: Readonly<Record<string, Kernel>> = {
-  Abs: unary("Abs"),
+  Abs: numeric("Abs"),
   Acos: unary("Acos"),
   Acosh: unary("Acosh"),
   Add: binary("Add"),
@@ -192,7 +150,6 @@ export const ELEMENTWISE_KERNELS: Readonly<Record<string, Kernel>> = {
   Asin: unary("Asin"),
   Asinh: unary("Asinh"),
   Atan: unary("Atan"),
-  Atan2: atan2,
   Atanh: unary("Atanh"),
   Cast: (recorder, { x }, { dtype }) => cast(recorder, x, dtype),
   Ceil: unary("Ceil"),
@@ -205,28 +162,24 @@ export const ELEMENTWISE_KERNELS: Readonly<Record<string, Kernel>> = {
   Equal: comparison("Equal"),
   Erf: unary("Erf"),
   Exp: unary("Exp"),
-  Expm1: expm1,
   Floor: unary("Floor"),
-  FloorDiv: floorDivide,
-  Greater: comparison("Greater"),
-  GreaterEqual: comparison("GreaterOrEqual"),
+  Greater: order("Greater"),
+  GreaterEqual: order("GreaterOrEqual"),
   Identity: (_, { x }) => x,
   IsFinite: isFinite,
   IsInf: (recorder, { x }) => elementwise(recorder, "IsInf", [x], "bool"),
   IsNan: (recorder, { x }) => elementwise(recorder, "IsNaN", [x], "bool"),
   LeakyRelu: (recorder, { x }, { alpha }) => activation(recorder, "LeakyRelu", x, "leakyrelu", alpha),
-  Less: comparison("Less"),
-  LessEqual: comparison("LessOrEqual"),
+  Less: order("Less"),
+  LessEqual: order("LessOrEqual"),
   Log: unary("Log"),
-  Log1p: log1p,
   LogicalAnd: comparison("And"),
   LogicalNot: (recorder, { x }) => elementwise(recorder, "Not", [x], "bool"),
   LogicalOr: comparison("Or"),
-  Maximum: binary("Max"),
-  Minimum: binary("Min"),
-  Mod: modulo,
-  Multiply: binary("Mul"),
-  Neg: unary("Neg"),
+  Maximum: binary("Maximum", "Max"),
+  Minimum: binary("Minimum", "Min"),
+  Multiply: binary("Multiply", "Mul"),
+  Neg: numeric("Neg"),
   NotEqual: (recorder, { a, b }) =>
     elementwise(recorder, "Not", [elementwise(recorder, "Equal", [a, b], "bool")], "bool"),
   Pow: binary("Pow"),
@@ -235,11 +188,11 @@ export const ELEMENTWISE_KERNELS: Readonly<Record<string, Kernel>> = {
     const positive = elementwise(recorder, "GreaterOrEqual", [x, zero], "bool");
     return select(recorder, positive, x, elementwise(recorder, "Mul", [alpha, x]));
   },
-  RealDiv: binary("Div"),
+  RealDiv: binary("RealDiv", "Div"),
   Reciprocal: unary("Reciprocal"),
-  Relu: unary("Relu"),
+  Relu: numeric("Relu"),
   Relu6: (recorder, { x }) => clip(recorder, x, 0, 6),
-  Round: unary("Round"),
+  Round: (recorder, { x }) => x.dtype === "float32" ? elementwise(recorder, "Round", [x]) : x,
   Rsqrt: rsqrt,
   Select: (recorder, { condition, t, e }) => select(recorder, condition, t, e),
   Selu: (recorder, { x }) =>

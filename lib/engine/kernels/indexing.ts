@@ -6,7 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
-import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise } from "./broadcasting.ts";
 import { cast } from "./elementwise.ts";
 
@@ -50,6 +50,9 @@ function batchedGather(
 
 const gatherNd: Kernel = (recorder, { params, indices }) => {
   const depth = indices.shape.at(-1)!;
+  if (depth > params.shape.length) {
+    throw cannotCompile("GatherNd", `indices must have at most ${params.shape.length} numbers, got ${depth}`);
+  }
   const shape = [...indices.shape.slice(0, -1), ...params.shape.slice(depth)];
   const ids = toInt64(recorder, recorder.full(indices));
   return whole(recorder.graph.node("GatherND", [recorder.full(params), ids], { shape, dtype: params.dtype }));

@@ -3,8 +3,9 @@
  *
  * @module
  */
+import type { DType } from "novae/tensor/mod.ts";
 import { CONTRIB_DOMAIN, type Value } from "../graph.ts";
-import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
+import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { broadcastShapes, elementwise } from "./broadcasting.ts";
 import { activation } from "./elementwise.ts";
 
@@ -16,31 +17,36 @@ export function matMul(
   transposeA = false,
   transposeB = false,
 ): Traced {
-  const left = matrices(recorder, a), right = matrices(recorder, b);
   const [rows, inner] = lastTwo(a.shape, transposeA);
-  const [, cols] = lastTwo(b.shape, transposeB);
+  const [terms, cols] = lastTwo(b.shape, transposeB);
+  if (inner !== terms) {
+    const of = `[${a.shape.join(", ")}] and [${b.shape.join(", ")}]`;
+    throw cannotCompile("BatchMatMul", `inner extents of ${of} must be equal, got ${inner} and ${terms}`);
+  }
+  const left = matrices(recorder, a), right = matrices(recorder, b);
   const shape = [...broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2)), rows, cols];
   const valueBatch = broadcastShapes(left.shape.slice(0, -2), right.shape.slice(0, -2));
-  const spec = { shape: [...valueBatch, rows, cols], dtype: "float32" as const };
+  const spec = { shape: [...valueBatch, rows, cols], dtype: a.dtype };
   if (inner === 1) {
     const column = transposeA ? swapLastTwo(recorder, left) : left;
     const row = transposeB ? swapLastTwo(recorder, right) : right;
-    return { value: recorder.graph.node("Mul", [column, row], spec), shape, dtype: "float32" };
+    return { value: recorder.graph.node("Mul", [column, row], spec), shape, dtype: a.dtype };
   }
   const value = product(recorder, left, right, spec, transposeA, transposeB);
-  return { value, shape, dtype: "float32" };
+  return { value, shape, dtype: a.dtype };
 }
 
 function product(
   recorder: Recorder,
   left: Value,
   right: Value,
-  spec: { shape: number[]; dtype: "float32" },
+  spec: { shape: number[]; dtype: DType },
   transposeA: boolean,
   transposeB: boolean,
 ): Value {
   if (!transposeA && !transposeB) return recorder.graph.node("MatMul", [left, right], spec);
-  if (!recorder.target.cpuOperators) {
+  // The fused operator multiplies float32 only.
+  if (!recorder.target.cpuOperators || spec.dtype !== "float32") {
     const plainLeft = transposeA ? swapLastTwo(recorder, left) : left;
     const plainRight = transposeB ? swapLastTwo(recorder, right) : right;
     return recorder.graph.node("MatMul", [plainLeft, plainRight], spec);
@@ -60,7 +66,7 @@ function tallProduct(
   recorder: Recorder,
   left: Value,
   right: Value,
-  spec: { shape: number[]; dtype: "float32" },
+  spec: { shape: number[]; dtype: DType },
 ): Value {
   const flat = swapLastTwo(recorder, left.shape[1] <= right.shape[1] ? left : right);
   if (left.shape[1] <= right.shape[1]) return recorder.graph.node("MatMul", [flat, right], spec);
@@ -121,9 +127,16 @@ const einsum: Kernel = (recorder, inputs, { equation }) => {
   const operands = Object.values(inputs);
   const [terms, result] = (equation as string).replaceAll(" ", "").split("->");
   const extents = new Map<string, number>();
-  terms.split(",").forEach((term, i) =>
-    [...term].forEach((axis, j) => extents.set(axis, operands[i].shape[j]))
-  );
+  terms.split(",").forEach((term, i) => {
+    const { shape } = operands[i];
+    if (
+      term.length !== shape.length ||
+      [...term].some((axis, j) => (extents.get(axis) ?? shape[j]) !== shape[j])
+    ) {
+      throw cannotCompile("Einsum", `operand ${i} must fit "${equation}", got shape [${shape.join(", ")}]`);
+    }
+    [...term].forEach((axis, j) => extents.set(axis, shape[j]));
+  });
   const shape = [...result].map((axis) => extents.get(axis)!);
   const values = operands.map((operand) => recorder.full(operand));
   return whole(recorder.graph.node("Einsum", values, { shape, dtype: operands[0].dtype }, { equation }));

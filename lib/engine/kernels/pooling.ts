@@ -48,12 +48,49 @@ const pool = (op: "AveragePool" | "MaxPool"): Kernel => (recorder, { x }, attrs:
   return whole(recorder.transpose(node, TO_NHWC));
 };
 
-/** tfjs spreads dy / (window area), padded or not. */
+/** Each output's gradient goes in equal parts to the pixels that it is the average of; padding is none of them. */
 const avgPoolGrad: Kernel = (recorder, { dy, input }, attrs: PoolAttrs) => {
   const info = poolInfo(input.shape, attrs);
-  const share = withNumber(recorder, "Mul", dy, 1 / (info.filterHeight * info.filterWidth));
-  return tilesImage(info) ? spread(recorder, share, info) : spreadOverlapping(recorder, share, info);
+  if (tilesImage(info)) {
+    const share = withNumber(recorder, "Mul", dy, 1 / (info.filterHeight * info.filterWidth));
+    return spread(recorder, share, info);
+  }
+  return spreadOverlapping(recorder, elementwise(recorder, "Mul", [dy, shares(recorder, info)]), info);
 };
+
+/** 1 / the number of pixels in each window, [outHeight, outWidth, 1]. */
+function shares(recorder: Recorder, info: ConvInfo): Traced {
+  const rows = pixelsInWindows(
+    info.inHeight,
+    info.outHeight,
+    info.strideHeight,
+    info.filterHeight,
+    info.padInfo.top,
+  );
+  const cols = pixelsInWindows(
+    info.inWidth,
+    info.outWidth,
+    info.strideWidth,
+    info.filterWidth,
+    info.padInfo.left,
+  );
+  const data = Float32Array.from(rows.flatMap((height) => cols.map((width) => 1 / (height * width))));
+  return whole(recorder.graph.constant(data, [info.outHeight, info.outWidth, 1], "float32"));
+}
+
+/** How much of each window lies on the image along one axis. */
+function pixelsInWindows(
+  extent: number,
+  out: number,
+  stride: number,
+  size: number,
+  before: number,
+): number[] {
+  return Array.from({ length: out }, (_, i) => {
+    const start = i * stride - before;
+    return Math.min(start + size, extent) - Math.max(start, 0);
+  });
+}
 
 /** Repeats each output pixel over its window. */
 function spread(recorder: Recorder, share: Traced, info: ConvInfo): Traced {

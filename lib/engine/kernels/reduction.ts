@@ -52,22 +52,17 @@ type Attrs = { axis?: number | number[]; reductionIndices?: number | number[]; k
 const axesOf = ({ axis, reductionIndices }: Attrs, x: Traced): number[] =>
   tf.util.parseAxisParam((axis ?? reductionIndices) as number[], [...x.shape]);
 
-const reduction =
-  (op: "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd"): Kernel => (recorder, { x }, attrs: Attrs) =>
-    reduce(
-      recorder,
-      op,
-      x.dtype === "bool" ? cast(recorder, x, "int32") : x,
-      axesOf(attrs, x),
-      !!attrs.keepDims,
-    );
+/** Truth values add and multiply as whole numbers. */
+const reduction = (op: "ReduceSum" | "ReduceProd"): Kernel => (recorder, { x }, attrs: Attrs) => {
+  const numbers = x.dtype === "bool" ? cast(recorder, x, "int32") : x;
+  return reduce(recorder, op, numbers, axesOf(attrs, x), !!attrs.keepDims);
+};
 
-const logicalReduction = (op: "ReduceMin" | "ReduceMax"): Kernel => (recorder, { x }, attrs: Attrs) =>
-  cast(
-    recorder,
-    reduce(recorder, op, cast(recorder, x, "int32"), axesOf(attrs, x), !!attrs.keepDims),
-    "bool",
-  );
+/** The extreme of truth values is one. */
+const extreme = (op: "ReduceMin" | "ReduceMax"): Kernel => (recorder, { x }, attrs: Attrs) => {
+  const numbers = x.dtype === "bool" ? cast(recorder, x, "int32") : x;
+  return cast(recorder, reduce(recorder, op, numbers, axesOf(attrs, x), !!attrs.keepDims), x.dtype);
+};
 
 const argReduction = (op: "ArgMax" | "ArgMin"): Kernel => (recorder, { x }, attrs: Attrs) => {
   const [axis] = axesOf(attrs, x);
@@ -82,12 +77,10 @@ export function toInt32(recorder: Recorder, index: Value): Value {
 }
 
 /** Softmax or its logarithm along the last axis. */
-const softmax = (op: "Softmax" | "LogSoftmax"): Kernel => (recorder, { logits }) =>
-  whole(
-    recorder.graph.node(op, [recorder.full(logits)], { shape: logits.shape, dtype: "float32" }, {
-      axis: logits.shape.length - 1,
-    }),
-  );
+const softmax = (op: "Softmax" | "LogSoftmax"): Kernel => (recorder, { logits }) => {
+  const spec = { shape: logits.shape, dtype: "float32" as const };
+  return whole(recorder.graph.node(op, [recorder.full(logits)], spec, { axis: logits.shape.length - 1 }));
+};
 
 const cumsum: Kernel = (recorder, { x }, { axis, exclusive, reverse }) => {
   const direction = { exclusive: Number(exclusive), reverse: Number(reverse) };
@@ -155,16 +148,16 @@ const unsortedSegmentSum: Kernel = (recorder, { x, segmentIds }, { numSegments }
 };
 
 export const REDUCTION_KERNELS: Readonly<Record<string, Kernel>> = {
-  All: logicalReduction("ReduceMin"),
-  Any: logicalReduction("ReduceMax"),
+  All: extreme("ReduceMin"),
+  Any: extreme("ReduceMax"),
   ArgMax: argReduction("ArgMax"),
   ArgMin: argReduction("ArgMin"),
   Cumprod: cumprod,
   Cumsum: cumsum,
   LogSoftmax: softmax("LogSoftmax"),
-  Max: reduction("ReduceMax"),
+  Max: extreme("ReduceMax"),
   Mean: mean,
-  Min: reduction("ReduceMin"),
+  Min: extreme("ReduceMin"),
   Prod: reduction("ReduceProd"),
   Softmax: softmax("Softmax"),
   Sum: reduction("ReduceSum"),

@@ -1,5 +1,5 @@
 /**
- * Registers all recording kernels with tfjs, once, when the module is loaded.
+ * Registers all recording kernels and the project's gradients with tfjs, once, when the module is loaded.
  *
  * @module
  */
@@ -9,7 +9,9 @@ import { CONVOLUTION_KERNELS } from "./convolution.ts";
 import { CREATION_KERNELS } from "./creation.ts";
 import { DEPTHWISE_KERNELS } from "./depthwise.ts";
 import { ELEMENTWISE_KERNELS } from "./elementwise.ts";
+import { FUNCTION_KERNELS } from "./functions.ts";
 import { FUSED_KERNELS } from "./fused.ts";
+import { GRADIENTS } from "./gradients.ts";
 import { INDEXING_KERNELS } from "./indexing.ts";
 import { MATMUL_KERNELS } from "./matmul.ts";
 import { NORMALIZATION_KERNELS } from "./normalization.ts";
@@ -20,7 +22,7 @@ import { SHAPE_KERNELS } from "./shape.ts";
 
 /** The kernels that can be compiled, by what they are about. */
 export const KERNEL_FAMILIES: Readonly<Record<string, Readonly<Record<string, Kernel>>>> = {
-  "elementwise": ELEMENTWISE_KERNELS,
+  "elementwise": { ...ELEMENTWISE_KERNELS, ...FUNCTION_KERNELS },
   "matrix products": MATMUL_KERNELS,
   "reductions": REDUCTION_KERNELS,
   "convolutions": CONVOLUTION_KERNELS,
@@ -41,6 +43,7 @@ export const RECORDING_KERNELS: Readonly<Record<string, Kernel>> = Object.assign
 );
 
 registerKernels(RECORDING_KERNELS);
+for (const gradient of GRADIENTS) tf.registerGradient(gradient);
 
 /** tfjs's kernels that cannot: they get one that says so, instead of tfjs's message about an unknown backend. */
 export const MISSING_KERNELS: readonly string[] = tf.getKernelsForBackend("cpu")

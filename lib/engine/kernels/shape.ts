@@ -4,8 +4,8 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { sizeOf } from "novae/tensor/mod.ts";
-import type { Value } from "../graph.ts";
+import { type DType, sizeOf } from "novae/tensor/mod.ts";
+import { typedArray, type Value } from "../graph.ts";
 import { cannotCompile, type Kernel, type Recorder, sameShape, type Traced, whole } from "../recorder.ts";
 import { rejoined, splitValue } from "./pieces.ts";
 
@@ -60,22 +60,34 @@ const unpack: Kernel = (recorder, { value }, { axis }) => {
 
 /** Joins values along an axis; parts without elements are left out. */
 export function concatValues(recorder: Recorder, values: readonly Value[], axis: number): Value {
+  const { dtype } = values[0], shape = [...values[0].shape];
+  shape[axis] = values.reduce((sum, value) => sum + value.shape[axis], 0);
   const parts = rejoined(values.filter((value) => sizeOf(value.shape) > 0), axis);
-  if (parts.length === 0) return values[0];
+  if (parts.length === 0) return recorder.graph.constant(typedArray(dtype as DType, []), shape, dtype);
   if (parts.length === 1) return parts[0];
-  const shape = [...parts[0].shape];
-  shape[axis] = parts.reduce((sum, part) => sum + part.shape[axis], 0);
-  return recorder.graph.node("Concat", parts, { shape, dtype: parts[0].dtype }, { axis });
+  return recorder.graph.node("Concat", parts, { shape, dtype }, { axis });
+}
+
+/** Refuses tensors that differ in element type or in an extent, save along `free`. */
+function checkAlike(kernel: string, tensors: readonly Traced[], free = -1): void {
+  const form = ({ dtype, shape }: Traced) =>
+    `${dtype}[${shape.map((extent, i) => i === free ? "*" : extent)}]`;
+  const forms = [...new Set(tensors.map(form))];
+  if (forms.length > 1) {
+    throw cannotCompile(kernel, `tensors must be of one form, got ${forms[0]} and ${forms[1]}`);
+  }
 }
 
 const concat: Kernel = (recorder, inputs, { axis }) => {
   const tensors = Object.values(inputs);
   const along = tf.util.parseAxisParam(axis, [...tensors[0].shape])[0];
+  checkAlike("Concat", tensors, along);
   return whole(concatValues(recorder, tensors.map((x) => recorder.full(x)), along));
 };
 
 const pack: Kernel = (recorder, inputs, { axis }) => {
   const tensors = Object.values(inputs);
+  checkAlike("Pack", tensors);
   const shape = [...tensors[0].shape];
   const along = axis < 0 ? axis + shape.length + 1 : axis;
   shape.splice(along, 0, 1);
@@ -122,7 +134,9 @@ function sliceFromEnd(
 }
 
 const slice: Kernel = (recorder, { x }, { begin, size }) => {
-  const [start, extent] = tf.slice_util.parseSliceParams({ shape: [...x.shape] } as tf.Tensor, begin, size);
+  const like = { shape: [...x.shape], rank: x.shape.length } as tf.Tensor;
+  const [start, extent] = tf.slice_util.parseSliceParams(like, begin, size);
+  tf.slice_util.assertParamsValid(like, start, extent);
   const ones = Array(x.shape.length).fill(1);
   return sliceTraced(recorder, x, start, start.map((s, i) => s + extent[i]), ones, extent);
 };
