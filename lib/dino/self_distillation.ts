@@ -20,7 +20,8 @@ import {
 } from "./losses.ts";
 import { softmaxCrossEntropy } from "novae/engine/mod.ts";
 import { imageDinoFromUnit } from "./preprocessing.ts";
-import { initVit, vit, type VitParams } from "./vit.ts";
+import { vit } from "./vit.ts";
+import { initVit, type VitParams } from "./vit_params.ts";
 
 /** An encoder and its projection head. */
 export interface DinoNetwork<T = tf.Tensor> {

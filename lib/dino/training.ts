@@ -16,7 +16,7 @@ import {
   dinoStep,
   initDinoState,
 } from "./self_distillation.ts";
-import type { VitParams } from "./vit.ts";
+import type { VitParams } from "./vit_params.ts";
 
 /** What {@linkcode trainDino} trains, on what, and whom it tells. */
 export interface TrainDinoOptions {
