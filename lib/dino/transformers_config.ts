@@ -18,25 +18,25 @@ export interface FamilyConfig {
 
 /** What `config.json` leaves out has the default of its class. */
 const DEFAULTS = {
-  vit: { layer_norm_eps: 1e-12, qkv_bias: true, hidden_act: "gelu" },
-  dinov2: { layer_norm_eps: 1e-6, qkv_bias: true, hidden_act: "gelu", mlp_ratio: 4 },
-  dinov2_with_registers: {
-    layer_norm_eps: 1e-6,
-    qkv_bias: true,
-    hidden_act: "gelu",
-    mlp_ratio: 4,
-    num_register_tokens: 4,
+  vit: { "layer_norm_eps": 1e-12, "qkv_bias": true, "hidden_act": "gelu" },
+  dinov2: { "layer_norm_eps": 1e-6, "qkv_bias": true, "hidden_act": "gelu", "mlp_ratio": 4 },
+  "dinov2_with_registers": {
+    "layer_norm_eps": 1e-6,
+    "qkv_bias": true,
+    "hidden_act": "gelu",
+    "mlp_ratio": 4,
+    "num_register_tokens": 4,
   },
-  dinov3_vit: {
-    layer_norm_eps: 1e-5,
-    hidden_act: "gelu",
-    rope_theta: 100,
-    num_register_tokens: 0,
-    query_bias: true,
-    key_bias: false,
-    value_bias: true,
-    proj_bias: true,
-    mlp_bias: true,
+  "dinov3_vit": {
+    "layer_norm_eps": 1e-5,
+    "hidden_act": "gelu",
+    "rope_theta": 100,
+    "num_register_tokens": 0,
+    "query_bias": true,
+    "key_bias": false,
+    "value_bias": true,
+    "proj_bias": true,
+    "mlp_bias": true,
   },
 } as const;
 
@@ -57,7 +57,7 @@ export function vitConfigFromTransformers(json: unknown): FamilyConfig {
   if (typeof type !== "string" || !Object.hasOwn(DEFAULTS, type)) {
     fail(`model_type must be ${Object.keys(DEFAULTS).join(", ")}, got ${type}`);
   }
-  const given: Given = { image_size: 224, ...DEFAULTS[type], ...json };
+  const given: Given = { "image_size": 224, ...DEFAULTS[type], ...json };
   expect(given, "num_channels", [undefined, 3]);
   const shared = {
     patchSize: given.patch_size,
@@ -87,7 +87,7 @@ function dino(given: Given): Partial<VitConfig> {
 }
 
 function dinov2(given: Given, withRegisters: boolean): Partial<VitConfig> {
-  const { hidden_size: width, mlp_ratio: mlpRatio } = given as { hidden_size: number; mlp_ratio: number };
+  const width = given.hidden_size as number, mlpRatio = given.mlp_ratio as number;
   const learnedPositions: PositionFit = withRegisters ? "antialias" : "size";
   const gated = { mlp: "gatedSilu", mlpRatio: swiGluWidth(width, mlpRatio) / width } as const;
   return {
