@@ -25,8 +25,8 @@ export interface Weights {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Names of weights in a folder, the one to take first. */
-const FOLDER_NAMES = [
+/** Usual names of weights in a folder, in the order in which they are taken. */
+export const WEIGHT_NAMES: readonly string[] = [
   "model.safetensors",
   "model.safetensors.index.json",
   "diffusion_pytorch_model.safetensors",
@@ -84,7 +84,7 @@ async function isFolder(path: string): Promise<boolean> {
 async function weightsOfFolder(folder: string): Promise<string> {
   const names: string[] = [];
   for await (const entry of Deno.readDir(folder)) if (!entry.isDirectory) names.push(entry.name);
-  const usual = FOLDER_NAMES.find((name) => names.includes(name));
+  const usual = WEIGHT_NAMES.find((name) => names.includes(name));
   if (usual !== undefined) return join(folder, usual);
   for (const ending of SINGLE) {
     const found = names.filter((name) => ending.test(name)).sort();
@@ -100,7 +100,7 @@ async function weightsOfFolder(folder: string): Promise<string> {
 
 /** Opens a checkpoint in several files; the index says which file holds a tensor. */
 async function openIndex(path: string, indexFile: string, prefix: string): Promise<Weights> {
-  const named = parseWeightMap(await readJson(indexFile, WeightsError), indexFile);
+  const named = await readWeightMap(indexFile);
   const files = [...new Set(named.values())].map((name) => join(indexFile, "..", name));
   const parts = new Map<string, Weights>();
   for (const file of files) parts.set(file, await openWeights(file));
@@ -118,8 +118,13 @@ async function openIndex(path: string, indexFile: string, prefix: string): Promi
   return { path, files, tensors: withPrefix(tensors, prefix, path), metadata };
 }
 
-function parseWeightMap(index: unknown, path: string): Map<string, string> {
-  const { weight_map: map } = (index ?? {}) as Record<string, unknown>;
+/** The names of the files that an index refers to. */
+export async function indexedFiles(indexFile: string): Promise<string[]> {
+  return [...new Set((await readWeightMap(indexFile)).values())];
+}
+
+async function readWeightMap(path: string): Promise<Map<string, string>> {
+  const { weight_map: map } = (await readJson(path, WeightsError) ?? {}) as Record<string, unknown>;
   const entries = typeof map === "object" && map !== null ? Object.entries(map) : [];
   const sound = entries.every(([, file]) =>
     typeof file === "string" && /^[^/\\]+$/.test(file) && !/^\.+$/.test(file)
