@@ -47,6 +47,23 @@ Deno.test("a checkpoint by hand gives the elements that its view names", async (
   await Deno.remove(path);
 });
 
+Deno.test("a tensor in the newer form, whose storage has no type, is read by the type that it names", async () => {
+  const bytes = storage("torch.storage.UntypedStorage", "0", 16), [no, none] = [[0x89], [0x4e]];
+  const args = [bytes, int(1), tuple(int(2)), tuple(int(2)), no, none, global("torch.float32"), none];
+  const path = await byHand([
+    0x7d,
+    ...text("w"),
+    ...global("torch._utils._rebuild_tensor_v3"),
+    ...tuple(...args),
+    REDUCE,
+    SETITEM,
+  ]);
+  assert.deepEqual(plain(await stateDict(await readPytorchCheckpoint(path)).get("w")!.read()), ["float32", [
+    2,
+  ], [2, 4]]);
+  await Deno.remove(path);
+});
+
 for (
   const [what, pickle, message] of [
     [
@@ -100,6 +117,14 @@ for (
       /must have at most 67108868 elements/,
     ],
     ["a tensor of nothing", tensor([0x4e], 0, [1], [1]), /"" must be a plain tensor, but it is made by/],
+    [
+      "two tensors of one name",
+      [
+        ...[0x7d, ...text("a.b"), ...tensor(good, 0, [1], [1]), SETITEM],
+        ...[...text("a"), 0x7d, ...text("b"), ...tensor(good, 0, [1], [1]), SETITEM, SETITEM],
+      ],
+      /there are two tensors "a\.b"$/,
+    ],
     ["no tensor", int(1), /there are no tensors in it$/],
   ] as [string, number[], RegExp][]
 ) {

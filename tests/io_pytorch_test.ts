@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type HostTensor, WeightsError } from "novae/tensor/mod.ts";
+import { type HostTensor, Rng, WeightsError } from "novae/tensor/mod.ts";
 import {
   hashBytes,
   type LazyTensor,
@@ -108,6 +108,10 @@ Deno.test("what cannot be read is named", async () => {
     message: /complex\.pth: "phase" must be a plain tensor, but its type is torch\.ComplexFloatStorage$/,
   });
   await assert.rejects(
+    open("unsigned.pth"),
+    /"unsigned" must be a plain tensor, but its type is torch\.uint16$/,
+  );
+  await assert.rejects(
     open("sparse.pth"),
     /"w" must be a plain tensor, but it is made by .*_rebuild_sparse_tensor$/,
   );
@@ -167,6 +171,27 @@ Deno.test("every truncation of a checkpoint is refused", async () => {
     name: "WeightsError",
     message: /it must be a file$/,
   });
+});
+
+Deno.test("a checkpoint with damaged bytes reads or is refused as weights, whatever the damage", async () => {
+  const path = await Deno.makeTempFile(), rng = new Rng(11), outcomes = { read: 0, refused: 0 };
+  for (const name of ["plain_protocol2.pth", "views.pth", "lightning_protocol4.ckpt", "module.pt"]) {
+    const whole = await Deno.readFile(`${GOLDEN}/${name}`);
+    for (let i = 0; i < 200; i++) {
+      const bytes = whole.slice();
+      for (let flips = 1 + rng.int(3); flips > 0; flips--) bytes[rng.int(bytes.length)] = rng.int(256);
+      await Deno.writeFile(path, bytes);
+      try {
+        await readTensors(stateDict(await readPytorchCheckpoint(path)));
+        outcomes.read++;
+      } catch (error) {
+        assert.ok(error instanceof WeightsError, `${name} ${i}: ${(error as Error).stack}`);
+        outcomes.refused++;
+      }
+    }
+  }
+  assert.ok(outcomes.read > 50 && outcomes.refused > 50, JSON.stringify(outcomes));
+  await Deno.remove(path);
 });
 
 Deno.test("a file that changes after it was opened is not read", async () => {

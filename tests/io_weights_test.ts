@@ -93,6 +93,18 @@ Deno.test("a checkpoint in several files opens as one", () =>
     });
   }));
 
+Deno.test("a PyTorch checkpoint in several files opens as one", () =>
+  inFolder(async (folder) => {
+    const golden = "tests/golden/pytorch_checkpoints";
+    await Deno.copyFile(`${golden}/plain_protocol2.pth`, `${folder}/pytorch_model-1.bin`);
+    await Deno.copyFile(`${golden}/types.pth`, `${folder}/pytorch_model-2.bin`);
+    const map = { "layer.bias": "pytorch_model-1.bin", "int8": "pytorch_model-2.bin" };
+    await writeJson(`${folder}/pytorch_model.bin.index.json`, { "weight_map": map });
+    const { tensors } = await openWeights(folder);
+    assert.deepEqual([...tensors.keys()], ["layer.bias", "int8"]);
+    assert.deepEqual(await tensors.get("int8")!.read(), int32([-128, 127], [2]));
+  }));
+
 Deno.test("a broken index is refused with what is wrong", () =>
   inFolder(async (folder) => {
     await writeShards(folder);

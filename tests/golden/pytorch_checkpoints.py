@@ -83,6 +83,7 @@ types_ = {
 save("types.pth", types_, types_)
 save("too_wide.pth", {"count": torch.tensor([1, 2**40])}, {})
 save("complex.pth", {"good": torch.ones(1), "phase": torch.ones(2, dtype=torch.complex64)}, {"good": torch.ones(1)})
+torch.save({"unsigned": torch.ones(2, dtype=torch.uint16)}, FOLDER / "unsigned.pth")  # the newer form of a tensor
 
 # Views: shared storages, offsets, strides.
 base, half = numbered(4, 6), numbered(3, 5, dtype=torch.float16)
