@@ -221,6 +221,31 @@ Deno.test("the loss on a fixed batch falls under both kinds of assignment", asyn
   }
 });
 
+Deno.test("an encoder of the first DINO's kind learns its positions, and has none of a mask token", async () => {
+  const { ropeTheta: _, ...rest } = vit;
+  const learned = {
+    ...rest,
+    registers: 0,
+    layerScaleInit: null,
+    learnedPositions: "offset",
+    maskToken: false,
+  } as const;
+  const before = initDinoState(new Rng(5).split("weights"), learned, recipe.head).student.vit.positions!;
+  const options = { dataset: dataset(), vit: learned, seed: 5, device: "cpu" } as const;
+  const { state } = await trainDino({ ...options, recipe: { ...recipe, steps: 3, maskRatio: 0 } });
+  const after = state.student.vit.positions!;
+  assert.deepEqual(after.shape, [17, 16]);
+  for (let token = 0; token < 17; token++) {
+    const row = (data: ArrayLike<number>) => Array.from({ length: 16 }, (_, d) => data[token * 16 + d]);
+    assert.notDeepEqual(row(after.data), row(before.data), `position ${token}`);
+  }
+  await assert.rejects(trainDino({ ...options, recipe }), (error) => {
+    assert.ok(error instanceof ConfigError);
+    assert.match(error.message, /maskRatio must be 0 without a mask token, got 0\.25/);
+    return true;
+  });
+});
+
 Deno.test("a training that goes on from a checkpoint equals one that was not interrupted, bit for bit", async () => {
   const options = { dataset: dataset(), vit, recipe, seed: 5, device: "cpu" as const };
   const seen: number[] = [];

@@ -9,6 +9,7 @@ import { NovaeError } from "novae/tensor/mod.ts";
 import { registerData } from "./data.ts";
 import { registerDevices } from "./devices.ts";
 import { registerExport } from "./export.ts";
+import { registerFetch } from "./fetch.ts";
 import { registerReproduce } from "./reproduce.ts";
 import { registerRuns } from "./runs.ts";
 import { registerSample } from "./sample.ts";
@@ -37,6 +38,7 @@ export function buildProgram(): Command {
   registerTrainDiffusion(train);
   registerSample(program);
   registerExport(program);
+  registerFetch(program);
   registerRuns(program);
   registerDevices(program);
   return program;

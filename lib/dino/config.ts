@@ -1,11 +1,20 @@
 /**
- * Shapes of vision transformers: their settings, the published and the project's named sizes, parameter counts.
+ * Settings of vision transformers: their meaning, checks and parameter counts.
  *
  * @module
  */
 import { ConfigError } from "novae/tensor/mod.ts";
 
-/** Settings of a vision transformer of the DINOv3 kind. */
+/**
+ * How learned positions are fitted to a grid other than their own, always bicubic: to an explicit `size`; by the
+ * scale factor of a grid larger by 0.1 (`offset`); or to a size with an `antialias` filter.
+ *
+ * *Source*: `size` Hugging Face's ViT and Dinov2; `offset` facebookresearch/dino and facebookresearch/dinov2;
+ * `antialias` both Dinov2 with registers.
+ */
+export type PositionFit = "size" | "offset" | "antialias";
+
+/** Settings of a vision transformer of DINO, DINOv2 or DINOv3; what sets the three apart is all in here. */
 export interface VitConfig {
   /** Side of a square patch in pixels. */
   readonly patchSize: number;
@@ -13,75 +22,69 @@ export interface VitConfig {
   readonly width: number;
   /** Number of blocks. */
   readonly depth: number;
-  /** A, number of attention heads; width / heads must be a multiple of 4. */
+  /** A, number of attention heads; with rotary positions width / heads must be a multiple of 4. */
   readonly heads: number;
   /** Width between the layers of the perceptrons, as a multiple of `width`. */
   readonly mlpRatio: number;
-  /** `geluErf` (DINOv3), `gelu` (its tanh approximation) or `gatedSilu` (DINOv3's "plus" and largest sizes). */
+  /** `geluErf` (most), `gelu` (its tanh approximation) or `gatedSilu` (DINOv2's giant, DINOv3's "plus" and 7B). */
   readonly mlp: "gelu" | "geluErf" | "gatedSilu";
-  /** Number of register tokens, at least 1. */
+  /** Number of register tokens; 0 for none. */
   readonly registers: number;
-  /** Initial value of the gains behind attention and perceptron. */
-  readonly layerScaleInit: number;
-  /** Base of the rotary frequencies. */
-  readonly ropeTheta: number;
+  /** Initial value of the gains behind attention and perceptron; null for a transformer without them (DINO). */
+  readonly layerScaleInit: number | null;
+  /** Base of the rotary frequencies (DINOv3); absent where positions are learned. */
+  readonly ropeTheta?: number;
+  /** Positions are learned (DINO, DINOv2) and fitted to other grids in this way; absent where they are rotary. */
+  readonly learnedPositions?: PositionFit;
+  /** Which of queries, keys and values have a bias; default `qv` (DINOv3). */
+  readonly attentionBias?: "qkv" | "qv" | "none";
+  /** Whether there is a token that stands for masked patches; default true. */
+  readonly maskToken?: boolean;
   /** Epsilon of the layer normalisations. */
   readonly normEps: number;
-  /** Side of the images that the encoder was made for, in pixels; other multiples of the patch work too. */
+  /**
+   * Side of the images that the encoder was made for, in pixels; other multiples of the patch work too. Learned
+   * positions have the grid of this size.
+   */
   readonly imageSize: number;
 }
-
-/** Names of {@linkcode VIT_SIZES}. */
-export type VitSize = "tiny" | "solids" | "cifar10" | "vits16" | "vits16plus" | "vitb16" | "vitl16";
-
-const DINOV3 = {
-  patchSize: 16,
-  mlpRatio: 4,
-  mlp: "geluErf",
-  registers: 4,
-  layerScaleInit: 1e-5,
-  ropeTheta: 100,
-  normEps: 1e-5,
-  imageSize: 224,
-} as const;
-
-const PROJECT = { ...DINOV3, width: 64, depth: 6, heads: 2, mlp: "gelu", layerScaleInit: 1 } as const;
-
-/**
- * Named sizes: DINOv3's S/16, S/16+, B/16 and L/16; `solids` and `cifar10`, which this project trains on 64×64 and
- * 32×32 images; `tiny` for tests.
- *
- * *Source*: configurations of facebookresearch/dinov3. *Differs*: the project's sizes start LayerScale at 1, as
- * shallow networks need no damping, and use the tanh form of GELU, which has a fused kernel.
- */
-export const VIT_SIZES: Readonly<Record<VitSize, VitConfig>> = {
-  tiny: { ...PROJECT, patchSize: 4, width: 16, depth: 2, heads: 2, mlpRatio: 2, registers: 2, imageSize: 16 },
-  solids: { ...PROJECT, patchSize: 8, imageSize: 64 },
-  cifar10: { ...PROJECT, patchSize: 4, imageSize: 32 },
-  vits16: { ...DINOV3, width: 384, depth: 12, heads: 6 },
-  vits16plus: { ...DINOV3, width: 384, depth: 12, heads: 6, mlp: "gatedSilu" },
-  vitb16: { ...DINOV3, width: 768, depth: 12, heads: 12 },
-  vitl16: { ...DINOV3, width: 1024, depth: 24, heads: 16 },
-};
 
 /** Width between the layers of the perceptrons. */
 export function mlpWidth(config: VitConfig): number {
   return Math.round(config.width * config.mlpRatio);
 }
 
+/** Rows and columns of the grid on which positions were learned. */
+export function positionGrid(config: VitConfig): number {
+  return config.imageSize / config.patchSize;
+}
+
 /**
- * Number of parameters, in closed form. As in Hugging Face's format the key biases, which are zero, do not count,
- * and the mask token does.
+ * Number of parameters, in closed form. As in Hugging Face's format the key biases of DINOv3, which are zero, do not
+ * count, and the mask token does.
  */
 export function countVitParams(config: VitConfig): number {
-  const { width: d, depth, patchSize, registers } = config;
+  const { width: d, depth, patchSize, registers, attentionBias = "qv", maskToken = true } = config;
   const f = mlpWidth(config);
-  const attention = 3 * d * d + 2 * d + d * d + d;
+  const biases = { qkv: 3, qv: 2, none: 0 }[attentionBias];
+  const attention = 3 * d * d + biases * d + d * d + d;
   const perceptron = config.mlp === "gatedSilu" ? 3 * d * f + 2 * f + d : 2 * d * f + f + d;
-  const block = attention + perceptron + 2 * 2 * d + 2 * d;
-  const embeddings = patchSize * patchSize * 3 * d + d + (2 + registers) * d;
-  return embeddings + depth * block + 2 * d;
+  const gains = config.layerScaleInit === null ? 0 : 2 * d;
+  const block = attention + perceptron + 2 * 2 * d + gains;
+  const positions = config.learnedPositions ? (1 + positionGrid(config) ** 2) * d : 0;
+  const tokens = (1 + (maskToken ? 1 : 0) + registers) * d;
+  return patchSize * patchSize * 3 * d + d + tokens + positions + depth * block + 2 * d;
 }
+
+const INTEGERS = ["patchSize", "width", "depth", "heads", "imageSize", "registers"];
+const NUMBERS = [...INTEGERS, "mlpRatio", "layerScaleInit", "ropeTheta", "normEps"];
+const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
+  mlp: ["gelu", "geluErf", "gatedSilu"],
+  learnedPositions: ["size", "offset", "antialias"],
+  attentionBias: ["qkv", "qv", "none"],
+  maskToken: [true, false],
+};
+const OPTIONAL = ["ropeTheta", "learnedPositions", "attentionBias", "maskToken"];
 
 /**
  * Checks settings that came from outside, e.g. from a weight file.
@@ -89,33 +92,45 @@ export function countVitParams(config: VitConfig): number {
  * @throws ConfigError naming the first setting that is missing, unknown or out of range.
  */
 export function parseVitConfig(input: unknown): VitConfig {
-  const fail = (wanted: string): never => {
-    throw new ConfigError(`Cannot use vision transformer settings: ${wanted}`);
-  };
-  if (typeof input !== "object" || input === null) return fail(`an object is needed, got ${input}`);
+  if (typeof input !== "object" || input === null) fail(`an object is needed, got ${input}`);
   const given = input as Record<string, unknown>;
-  const integers = ["patchSize", "width", "depth", "heads", "registers", "imageSize"];
-  const numbers = [...integers, "mlpRatio", "layerScaleInit", "ropeTheta", "normEps"];
-  const unknown = Object.keys(given).find((key) => key !== "mlp" && !numbers.includes(key));
+  const unknown = Object.keys(given).find((key) => !NUMBERS.includes(key) && !(key in CHOICES));
   if (unknown !== undefined) fail(`unknown key "${unknown}"`);
-  for (const key of numbers) {
-    const value = given[key];
-    if (typeof value !== "number" || !(value > 0 && value < Infinity)) {
-      fail(`"${key}" must be a positive number, got ${value}`);
-    }
-  }
-  for (const key of integers) {
-    if (!Number.isInteger(given[key])) fail(`"${key}" must be an integer, got ${given[key]}`);
-  }
-  if (!["gelu", "geluErf", "gatedSilu"].includes(given.mlp as string)) {
-    fail(`"mlp" must be gelu, geluErf or gatedSilu, got ${given.mlp}`);
+  const wanted = (key: string) => given[key] !== undefined || !OPTIONAL.includes(key);
+  for (const key of NUMBERS.filter(wanted)) checkNumber(key, given[key]);
+  for (const [key, choices] of Object.entries(CHOICES)) {
+    if (!wanted(key) || choices.includes(given[key])) continue;
+    fail(`"${key}" must be ${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}, got ${given[key]}`);
   }
   const config = given as unknown as VitConfig;
-  if (config.width % config.heads !== 0 || (config.width / config.heads) % 4 !== 0) {
-    fail(`"width" / "heads" must be a multiple of 4, got ${config.width} / ${config.heads}`);
-  }
-  if (config.imageSize % config.patchSize !== 0) {
-    fail(`"imageSize" must be a multiple of "patchSize", got ${config.imageSize} and ${config.patchSize}`);
-  }
+  checkTogether(config);
   return config;
+}
+
+function checkNumber(key: string, value: unknown): void {
+  if (key === "layerScaleInit" && value === null) return;
+  const zero = key === "registers" && value === 0;
+  if (typeof value !== "number" || !(value > 0 && value < Infinity || zero)) {
+    fail(`"${key}" must be a positive number${key === "registers" ? " or 0" : ""}, got ${value}`);
+  }
+  if (INTEGERS.includes(key) && !Number.isInteger(value)) fail(`"${key}" must be an integer, got ${value}`);
+}
+
+function checkTogether(config: VitConfig): void {
+  const { width, heads, imageSize, patchSize } = config;
+  const rotary = config.ropeTheta !== undefined;
+  if (rotary === (config.learnedPositions !== undefined)) {
+    fail(`positions need one of "ropeTheta" and "learnedPositions", got ${rotary ? "both" : "neither"}`);
+  }
+  if (rotary && (width / heads) % 4 !== 0) {
+    fail(`"width" / "heads" must be a multiple of 4, got ${width} / ${heads}`);
+  }
+  if (width % heads !== 0) fail(`"heads" must divide "width", got ${heads} and ${width}`);
+  if (imageSize % patchSize !== 0) {
+    fail(`"imageSize" must be a multiple of "patchSize", got ${imageSize} and ${patchSize}`);
+  }
+}
+
+function fail(wanted: string): never {
+  throw new ConfigError(`Cannot use vision transformer settings: ${wanted}`);
 }

@@ -10,22 +10,37 @@ import {
   flattenTree,
   type HostTensor,
   isHostTensor,
+  mapTree,
   rows,
 } from "novae/tensor/mod.ts";
-import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
+import { constantTree, type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
 import { hashBytes } from "novae/io/mod.ts";
 import { countVitParams, type VitConfig } from "./config.ts";
 import { imageDinoFromUnit } from "./preprocessing.ts";
-import { vit, type VitParams } from "./vit.ts";
+import { type PretrainedOptions, readPretrained } from "./pretrained.ts";
+import { vit, type VitOptions } from "./vit.ts";
+import type { VitParams } from "./vit_params.ts";
+import type { WeightSource } from "./weight_source.ts";
 import { loadEncoder } from "./weights.ts";
 
-/** Features of a batch of images, after the final normalisation. */
-export interface DinoFeatures<T = HostTensor> {
+/** Class and patch tokens of a batch of images. */
+export interface DinoTokens<T = HostTensor> {
   /** Class token of each image [B, D]. */
   clsBD: T;
   /** Patch tokens of each image, row by row [B, N, D]. */
   patchesBND: T;
 }
+
+/** Features of a batch of images, after the final normalisation. */
+export interface DinoFeatures<T = HostTensor> extends DinoTokens<T> {
+  /** Tokens behind each of the last blocks, the last block last, if asked for. */
+  lastBlocks?: DinoTokens<T>[];
+  /** Attention weights of the last block, if asked for: [B, A, T, T], or [B, A, T] for the class token. */
+  attention?: T;
+}
+
+/** What {@linkcode DinoEncoder.features} gives beside class and patch tokens; see `VitOptions`. */
+export type DinoFeatureOptions = Pick<VitOptions, "lastBlocks" | "norm" | "attention">;
 
 /** Options of {@linkcode DinoEncoder}. */
 export interface DinoEncoderOptions {
@@ -33,9 +48,21 @@ export interface DinoEncoderOptions {
   readonly device?: DeviceName;
   /** Images that run at once; default 64. */
   readonly batchSize?: number;
+  /**
+   * Whether the weights are constants of the graph, which the runtime lays out for its products once, or are fed at
+   * each run. Default `constants` as far as a graph can hold them, 2 GB (about 500 million weights), else `fed`.
+   */
+  readonly weights?: "constants" | "fed";
 }
 
-type Forward = (imageUnitBHWC: tf.Tensor) => DinoFeatures<tf.Tensor>;
+type Forward = (
+  imageUnitBHWC: tf.Tensor,
+  options: DinoFeatureOptions,
+  fed: VitParams | null,
+) => DinoFeatures<tf.Tensor>;
+
+/** The limit of a serialised graph, less room for its nodes. */
+const MAX_CONSTANT_BYTES = 2 ** 31 - 2 ** 26;
 
 /**
  * A frozen vision transformer, compiled, which takes any number of images and runs them in batches.
@@ -58,6 +85,7 @@ export class DinoEncoder {
   /** SHA-256 of settings and weights, to name the encoder beside results. */
   readonly hash: string;
   readonly #batchSize: number;
+  readonly #fed: VitParams<HostTensor> | null;
   readonly #forward: Jitted<Forward>;
 
   /**
@@ -73,16 +101,23 @@ export class DinoEncoder {
         `Cannot encode in batches: batch size must be a positive integer, got ${batchSize}`,
       );
     }
+    const fits = 4 * countVitParams(config) <= MAX_CONSTANT_BYTES;
+    const { weights = fits ? "constants" : "fed" } = options;
     this.config = config;
     this.params = params;
     this.hash = hashEncoder(config, params);
     this.#batchSize = batchSize;
+    this.#fed = weights === "fed" ? params : null;
     this.#forward = jit(
-      ((imageUnitBHWC) => {
-        // Weights are constants of the graph, so that the runtime can lay them out for its products once.
-        const weights = constantTree<VitParams>(params);
-        const { clsBD, patchesBND } = vit(imageDinoFromUnit(imageUnitBHWC), weights, config);
-        return { clsBD, patchesBND };
+      ((imageUnitBHWC, wanted, fed) => {
+        const given = fed ?? constantTree<VitParams>(params);
+        const out = vit(imageDinoFromUnit(imageUnitBHWC), given, config, wanted);
+        const tokens = ({ clsBD, patchesBND }: DinoTokens<tf.Tensor>) => ({ clsBD, patchesBND });
+        return {
+          ...tokens(out),
+          ...(wanted.lastBlocks && { lastBlocks: out.lastBlocks.map(tokens) }),
+          ...(out.attention && { attention: out.attention }),
+        };
       }) as Forward,
       { device, name: "dino-encoder" },
     );
@@ -95,6 +130,20 @@ export class DinoEncoder {
    */
   static async load(path: string, options: DinoEncoderOptions = {}): Promise<DinoEncoder> {
     const { config, params } = await loadEncoder(path);
+    return new DinoEncoder(config, params, options);
+  }
+
+  /**
+   * Takes a published encoder of DINO, DINOv2 or DINOv3 from its weights.
+   *
+   * @param source the tensors of its files.
+   * @throws WeightsError as `readPretrained` does.
+   */
+  static async fromPretrained(
+    source: WeightSource,
+    options: DinoEncoderOptions & PretrainedOptions = {},
+  ): Promise<DinoEncoder> {
+    const { config, params } = await readPretrained(source, options);
     return new DinoEncoder(config, params, options);
   }
 
@@ -112,29 +161,38 @@ export class DinoEncoder {
    * Encodes images, in batches of the encoder's batch size; a rest is encoded in a batch of its own size.
    *
    * @param imageUnitBHWC pixels in [0, 1], [B, H, W, 3] with B ≥ 1, H and W multiples of the patch.
-   * @returns class tokens [B, D] and patch tokens [B, N, D].
-   * @throws TypeError if the images do not have this shape.
+   * @param options more features than class and patch tokens.
+   * @returns class tokens [B, D] and patch tokens [B, N, D], and what was asked for.
+   * @throws TypeError if the images do not have this shape; RangeError if there are fewer blocks than asked for.
    */
-  async features(imageUnitBHWC: HostTensor): Promise<DinoFeatures> {
+  async features(imageUnitBHWC: HostTensor, options: DinoFeatureOptions = {}): Promise<DinoFeatures> {
     expectShape("Cannot encode images", imageUnitBHWC.shape, [null, null, null, 3]);
     const count = imageUnitBHWC.shape[0];
     if (count === 0) throw new TypeError("Cannot encode images: at least one is needed, got none");
-    const cls: HostTensor[] = [], patches: HostTensor[] = [];
+    const batches: DinoFeatures[] = [];
     for (let start = 0; start < count; start += this.#batchSize) {
       const batch = rows(imageUnitBHWC, start, Math.min(start + this.#batchSize, count));
-      const out = await this.#forward(batch);
-      cls.push(await out.clsBD.read());
-      patches.push(await out.patchesBND.read());
-      out.clsBD.dispose();
-      out.patchesBND.dispose();
+      const out = await this.#forward(batch, options, this.#fed);
+      batches.push(await read(out) as DinoFeatures);
+      disposeTree(out);
     }
-    return { clsBD: concatRows(cls), patchesBND: concatRows(patches) };
+    return joinBatches(batches);
   }
 
   /** Releases the compiled graphs. */
   async dispose(): Promise<void> {
     await this.#forward.dispose();
   }
+}
+
+function joinBatches(batches: readonly DinoFeatures[]): DinoFeatures {
+  const leaves = batches.map((batch) => flattenTree<HostTensor>(batch, isHostTensor));
+  let at = 0;
+  return mapTree<DinoFeatures>(batches[0], isHostTensor, () => {
+    const joined = concatRows(leaves.map((ofBatch) => ofBatch[at].value));
+    at++;
+    return joined;
+  });
 }
 
 function hashEncoder(config: VitConfig, params: VitParams<HostTensor>): string {

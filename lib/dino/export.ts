@@ -8,7 +8,8 @@ import { type HostTensor, zeros } from "novae/tensor/mod.ts";
 import { constantTree, type ExportedModel, exportOnnx } from "novae/engine/mod.ts";
 import type { VitConfig } from "./config.ts";
 import { imageDinoFromUnit } from "./preprocessing.ts";
-import { vit, type VitParams } from "./vit.ts";
+import { vit } from "./vit.ts";
+import type { VitParams } from "./vit_params.ts";
 
 /**
  * Writes an encoder with its weights and its normalisation of pixels: input `image` `[B, H, W, 3]` in [0, 1], outputs

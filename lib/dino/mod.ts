@@ -1,6 +1,6 @@
 /**
- * Vision transformers of the DINOv3 kind: forward pass, weight files, feature extraction and training by
- * self-distillation.
+ * Vision transformers of DINO, DINOv2 and DINOv3: forward pass, weight files of both naming schemes, feature
+ * extraction and training by self-distillation.
  *
  * @module
  */
@@ -9,9 +9,16 @@ export * from "./encoder.ts";
 export * from "./export.ts";
 export * from "./head.ts";
 export * from "./losses.ts";
+export * from "./positions.ts";
 export * from "./preprocessing.ts";
+export * from "./pretrained.ts";
 export * from "./recipe.ts";
 export * from "./self_distillation.ts";
+export * from "./sizes.ts";
 export * from "./training.ts";
+export { type FamilyConfig, vitConfigFromTransformers } from "./transformers_config.ts";
 export * from "./vit.ts";
+export * from "./vit_params.ts";
+export type { DinoFamily, WeightNaming } from "./weight_names.ts";
+export * from "./weight_source.ts";
 export * from "./weights.ts";

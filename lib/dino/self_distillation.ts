@@ -20,7 +20,8 @@ import {
 } from "./losses.ts";
 import { softmaxCrossEntropy } from "novae/engine/mod.ts";
 import { imageDinoFromUnit } from "./preprocessing.ts";
-import { initVit, vit, type VitParams } from "./vit.ts";
+import { vit } from "./vit.ts";
+import { initVit, type VitParams } from "./vit_params.ts";
 
 /** An encoder and its projection head. */
 export interface DinoNetwork<T = tf.Tensor> {
@@ -129,8 +130,8 @@ export function initDinoState(
  * gradients, then `teacher ← m·teacher + (1 − m)·student`.
  *
  * *Source*: DINO (arXiv 2104.14294), DINOv2 (arXiv 2304.07193). *Differs*: only the first global crop of an image
- * is masked, a fixed number of patches of it, and one head serves class and patch tokens; tokens, gains, biases and
- * prototypes do not decay.
+ * is masked, a fixed number of patches of it, and one head serves class and patch tokens; tokens, learned positions,
+ * gains, biases and prototypes do not decay.
  *
  * @returns the new state and metrics; the arguments are left as they are.
  */
@@ -171,9 +172,9 @@ export function dinoStep(
   return [{ step, student: updated.params, teacher: newTeacher, adam: updated.state, centerP }, metrics];
 }
 
-/** Whether a parameter decays: matrices of the networks, but neither tokens nor prototypes. */
+/** Whether a parameter decays: matrices of the networks, but neither tokens, learned positions nor prototypes. */
 export function decaysInDino(path: string, param: tf.Tensor): boolean {
-  return param.rank >= 2 && !/Token$|registers$|prototypes$/.test(path);
+  return param.rank >= 2 && !/Token$|registers$|positions$|prototypes$/.test(path);
 }
 
 interface Teaching {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concatRows, type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { concatRows, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
 import { type Dataset, multiCrop } from "novae/data/mod.ts";
 import { type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
@@ -16,7 +16,7 @@ import {
   dinoStep,
   initDinoState,
 } from "./self_distillation.ts";
-import type { VitParams } from "./vit.ts";
+import type { VitParams } from "./vit_params.ts";
 
 /** What {@linkcode trainDino} trains, on what, and whom it tells. */
 export interface TrainDinoOptions {
@@ -118,6 +118,11 @@ export function dinoBatches(
   seed: number,
 ): (step: number) => DinoBatch<HostTensor> {
   checkRecipe(recipe, vit.patchSize, dataset.size);
+  if (recipe.maskRatio > 0 && vit.maskToken === false) {
+    throw new ConfigError(
+      `Cannot train encoder: maskRatio must be 0 without a mask token, got ${recipe.maskRatio}`,
+    );
+  }
   const rng = new Rng(seed), schedules = dinoSchedules(recipe);
   const indices = imageOrder(rng.split("order"), dataset.size, recipe.batchSize);
   const patches = (recipe.globalSize / vit.patchSize) ** 2;

@@ -1,75 +1,25 @@
 /**
- * The vision transformer of DINOv3 as a pure function: class token, registers and patches, rotary positions on the
- * patches, pre-normalised blocks with LayerScale.
+ * The vision transformer of DINO, DINOv2 and DINOv3 as a pure function: class token, registers and patches, learned
+ * or rotary positions, pre-normalised blocks with or without LayerScale.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { float32, full, type HostTensor, type Rng, zeros } from "novae/tensor/mod.ts";
 import {
+  type AttentionParams,
   gatedMlp,
   type GatedMlpParams,
-  initGatedMlp,
-  initLinear,
-  initMlp,
-  initNorm,
-  initWeight,
   linear,
-  type LinearParams,
   mlp,
   type MlpParams,
   norm,
-  type NormParams,
-  type RopeTable,
   ropeTable2d,
   selfAttention,
-  truncatedNormal,
+  selfAttentionWeights,
 } from "novae/nn/mod.ts";
-import { mlpWidth, type VitConfig } from "./config.ts";
-
-/** Weights of the attention of a block: keys have no bias. */
-export interface VitAttentionParams<T = tf.Tensor> {
-  /** [D, 3·D]: queries, keys, values. */
-  qkv: T;
-  /** [D]. */
-  queryBias: T;
-  /** [D]. */
-  valueBias: T;
-  /** [D, D] behind the heads. */
-  proj: LinearParams<T>;
-}
-
-/** Weights of a block. */
-export interface VitBlockParams<T = tf.Tensor> {
-  /** Before the attention. */
-  norm1: NormParams<T>;
-  /** Self-attention. */
-  attention: VitAttentionParams<T>;
-  /** Gain behind the attention [D]. */
-  layerScale1: T;
-  /** Before the perceptron. */
-  norm2: NormParams<T>;
-  /** Gated if the settings say so. */
-  mlp: MlpParams<T> | GatedMlpParams<T>;
-  /** Gain behind the perceptron [D]. */
-  layerScale2: T;
-}
-
-/** Weights of a vision transformer. */
-export interface VitParams<T = tf.Tensor> {
-  /** Linear map of a patch, its pixels in the order row, column, channel: weight [p·p·3, D]. */
-  patchEmbed: LinearParams<T>;
-  /** [1, D]. */
-  clsToken: T;
-  /** Stands for a masked patch in training [1, D]. */
-  maskToken: T;
-  /** [registers, D]. */
-  registers: T;
-  /** From the first to the last. */
-  blocks: VitBlockParams<T>[];
-  /** After the last block. */
-  norm: NormParams<T>;
-}
+import type { VitConfig } from "./config.ts";
+import { fitPositions } from "./positions.ts";
+import type { VitAttentionParams, VitBlockParams, VitParams } from "./vit_params.ts";
 
 /** Options of {@linkcode vit}. */
 export interface VitOptions {
@@ -80,70 +30,51 @@ export interface VitOptions {
   readonly taps?: readonly string[];
   /** Patches to replace by the mask token: float32 [B, N] of 0 and 1. */
   readonly maskBN?: tf.Tensor;
+  /** Number of last blocks whose tokens are handed out; default 0. */
+  readonly lastBlocks?: number;
+  /** Whether the tokens of the last blocks pass the final normalisation, as `clsBD` always does; default true. */
+  readonly norm?: boolean;
+  /** Attention weights of the last block to hand out: of all tokens (`full`) or of the class token (`cls`). */
+  readonly attention?: "full" | "cls";
 }
 
-/** What {@linkcode vit} returns; all tokens have passed the final normalisation. */
-export interface VitOutput {
+/** Tokens of a batch of images. */
+export interface VitTokens {
   /** Class tokens [B, D]. */
   clsBD: tf.Tensor;
   /** Registers [B, registers, D]. */
   registersBRD: tf.Tensor;
   /** Patch tokens, row by row [B, N, D]. */
   patchesBND: tf.Tensor;
-  /** The intermediates asked for, each [B, 1 + registers + N, D]. */
-  taps: Record<string, tf.Tensor>;
 }
 
-/**
- * Initial weights: normal of standard deviation `1 / √(3 · D)`, biases zero, gains `layerScaleInit`.
- *
- * *Source*: DINOv3's `init_weights`, which draws with 0.02 at every width. *Differs*: the deviation is 0.02 at width
- * 768 and larger below, so that narrow networks too start with tokens that depend on the image; the patch embedding
- * is drawn in the same way.
- */
-export function initVit(rng: Rng, config: VitConfig): VitParams<HostTensor> {
-  const { width, patchSize } = config;
-  const std = 1 / Math.sqrt(3 * width), init = { init: "truncNormal", std } as const;
-  const token = (label: string, count: number) =>
-    float32(truncatedNormal(rng.split(label), count * width, 0.02), [count, width]);
-  const blocks = Array.from({ length: config.depth }, (_, i): VitBlockParams<HostTensor> => {
-    const stream = rng.split("block", i);
-    const initPerceptron = config.mlp === "gatedSilu" ? initGatedMlp : initMlp;
-    return {
-      norm1: initNorm(width),
-      attention: {
-        qkv: initWeight(stream.split("qkv"), [width, 3 * width], "truncNormal", std),
-        queryBias: zeros([width]),
-        valueBias: zeros([width]),
-        proj: initLinear(stream.split("proj"), width, width, init),
-      },
-      layerScale1: full([width], config.layerScaleInit),
-      norm2: initNorm(width),
-      mlp: initPerceptron(stream.split("mlp"), width, mlpWidth(config), init),
-      layerScale2: full([width], config.layerScaleInit),
-    };
-  });
-  return {
-    patchEmbed: initLinear(rng.split("patchEmbed"), patchSize * patchSize * 3, width, init),
-    clsToken: token("clsToken", 1),
-    maskToken: zeros([1, width]),
-    registers: token("registers", config.registers),
-    blocks,
-    norm: initNorm(width),
-  };
+/** What {@linkcode vit} returns; its own tokens have passed the final normalisation. */
+export interface VitOutput extends VitTokens {
+  /** Tokens behind each of the last blocks that were asked for, the last block last. */
+  lastBlocks: VitTokens[];
+  /**
+   * Weights with which tokens of the last block attend to all T = 1 + registers + N tokens, if asked for:
+   * [B, A, T, T], or [B, A, T] for the class token.
+   */
+  attention?: tf.Tensor;
+  /** The intermediates asked for, each [B, 1 + registers + N, D]. */
+  taps: Record<string, tf.Tensor>;
 }
 
 /**
  * Forward pass of the vision transformer.
  *
  * `x ← x + g₁·attention(norm₁(x))`, `x ← x + g₂·mlp(norm₂(x))` in each block, on the sequence
- * [class, registers, patches]; queries and keys of the patches are rotated by their positions.
+ * [class, registers, patches]. Learned positions are added to class token and patches; rotary ones turn queries and
+ * keys of the patches.
  *
- * *Source*: DINOv3 (arXiv 2508.10104), facebookresearch/dinov3 in evaluation mode. *Differs*: no dropped paths and
- * no jitter of the coordinates in training.
+ * *Source*: DINO (arXiv 2104.14294), DINOv2 (arXiv 2304.07193), registers (arXiv 2309.16588) and DINOv3
+ * (arXiv 2508.10104) in evaluation mode; `lastBlocks` and `norm` as in their `get_intermediate_layers`. *Differs*:
+ * no dropped paths and no jitter of the coordinates in training.
  *
  * @param imageDinoBHWC ImageNet-normalised images [B, H, W, 3]; H and W are multiples of the patch.
- * @throws TypeError if the images do not have this shape; RangeError for an unknown tap.
+ * @throws TypeError if the images do not have this shape; RangeError for an unknown tap, a number of last blocks
+ * that there are not, or a mask without a mask token.
  */
 export function vit(
   imageDinoBHWC: tf.Tensor,
@@ -151,34 +82,81 @@ export function vit(
   config: VitConfig,
   options: VitOptions = {},
 ): VitOutput {
-  const [rows, cols] = gridOf(imageDinoBHWC.shape, config.patchSize);
-  const taps = tapCollector(options.taps ?? []);
-  let patches = linear(patchify(imageDinoBHWC, config.patchSize), params.patchEmbed);
-  if (options.maskBN) {
-    const mask = tf.expandDims(options.maskBN, -1);
-    patches = tf.add(tf.mul(patches, tf.sub(1, mask)), tf.mul(mask, params.maskToken));
+  const grid = gridOf(imageDinoBHWC.shape, config.patchSize), { depth } = config;
+  const { lastBlocks = 0, norm: normalised = true } = options;
+  if (!Number.isInteger(lastBlocks) || lastBlocks < 0 || lastBlocks > depth) {
+    throw new RangeError(`Cannot hand out the last blocks: number must be 0 to ${depth}, got ${lastBlocks}`);
   }
-  const batch = imageDinoBHWC.shape[0], prefix = 1 + config.registers;
-  const leading = tf.concat([params.clsToken, params.registers], 0);
-  const repeated = tf.tile(tf.expandDims(leading, 0), [batch, 1, 1]);
-  let x = taps.note("embed", tf.concat([repeated, patches], 1));
-  const rope = ropeTable2d(rows, cols, config.width / config.heads, { theta: config.ropeTheta, prefix });
+  const taps = tapCollector(options.taps ?? []);
+  let x = taps.note("embed", embed(imageDinoBHWC, grid, params, config, options.maskBN));
+  const attentionOptions = attentionOptionsOf(config, grid);
+  const streams: tf.Tensor[] = [];
+  let attention: tf.Tensor | undefined;
   params.blocks.forEach((block, i) => {
     const name = `block${String(i).padStart(2, "0")}`;
-    const attended = attend(norm(x, block.norm1, config.normEps), block.attention, config, rope);
-    x = tf.add(x, taps.note(`${name}.attention`, tf.mul(attended, block.layerScale1)));
+    const inner = norm(x, block.norm1, config.normEps), attend = attentionParams(block.attention, config);
+    if (options.attention && i === depth - 1) {
+      attention = lastAttention(inner, attend, attentionOptions, options.attention);
+    }
+    x = tf.add(
+      x,
+      taps.note(
+        `${name}.attention`,
+        gained(selfAttention(inner, attend, attentionOptions), block.layerScale1),
+      ),
+    );
     const mapped = perceptron(norm(x, block.norm2, config.normEps), block.mlp, config);
-    x = tf.add(x, taps.note(`${name}.mlp`, tf.mul(mapped, block.layerScale2)));
+    x = tf.add(x, taps.note(`${name}.mlp`, gained(mapped, block.layerScale2)));
     taps.note(name, x);
+    if (i >= depth - lastBlocks) streams.push(x);
   });
-  x = norm(x, params.norm, config.normEps);
-  const [cls, registers, patchTokens] = tf.split(x, [1, config.registers, rows * cols], 1);
+  const finish = (stream: tf.Tensor) => tokensOf(norm(stream, params.norm, config.normEps), config);
+  const last = finish(x);
   return {
-    clsBD: tf.reshape(cls, [batch, config.width]),
-    registersBRD: registers,
-    patchesBND: patchTokens,
+    ...last,
+    lastBlocks: streams.map((stream) =>
+      !normalised ? tokensOf(stream, config) : stream === x ? last : finish(stream)
+    ),
+    attention,
     taps: taps.collected(),
   };
+}
+
+/** The token sequence before the first block. */
+function embed(
+  imageDinoBHWC: tf.Tensor,
+  [rows, cols]: [number, number],
+  params: VitParams,
+  config: VitConfig,
+  maskBN?: tf.Tensor,
+): tf.Tensor {
+  let patches = linear(patchify(imageDinoBHWC, config.patchSize), params.patchEmbed), cls = params.clsToken;
+  if (maskBN) {
+    if (!params.maskToken) throw new RangeError("Cannot mask patches: the transformer has no mask token");
+    const mask = tf.expandDims(maskBN, -1);
+    patches = tf.add(tf.mul(patches, tf.sub(1, mask)), tf.mul(mask, params.maskToken));
+  }
+  if (params.positions) {
+    const [clsPosition, positions] = tf.split(fitPositions(params.positions, rows, cols, config), [
+      1,
+      rows * cols,
+    ]);
+    cls = tf.add(cls, clsPosition);
+    patches = tf.add(patches, positions);
+  }
+  const leading = params.registers ? tf.concat([cls, params.registers], 0) : cls;
+  const repeated = tf.tile(tf.expandDims(leading, 0), [imageDinoBHWC.shape[0], 1, 1]);
+  return tf.concat([repeated, patches], 1);
+}
+
+function tokensOf(x: tf.Tensor, { registers, width }: VitConfig): VitTokens {
+  const [batch, tokens] = x.shape, clsBD = (cls: tf.Tensor) => tf.reshape(cls, [batch, width]);
+  if (registers === 0) {
+    const [cls, patchesBND] = tf.split(x, [1, tokens - 1], 1);
+    return { clsBD: clsBD(cls), registersBRD: tf.zeros([batch, 0, width]), patchesBND };
+  }
+  const [cls, registersBRD, patchesBND] = tf.split(x, [1, registers, tokens - 1 - registers], 1);
+  return { clsBD: clsBD(cls), registersBRD, patchesBND };
 }
 
 /**
@@ -198,10 +176,34 @@ export function patchify(imageBHWC: tf.Tensor, patchSize: number): tf.Tensor {
   ]);
 }
 
-function attend(x: tf.Tensor, params: VitAttentionParams, config: VitConfig, rope: RopeTable): tf.Tensor {
-  const noBias = tf.zeros([config.width]);
-  const qkv = { weight: params.qkv, bias: tf.concat([params.queryBias, noBias, params.valueBias], 0) };
-  return selfAttention(x, { qkv, proj: params.proj }, { heads: config.heads, rope });
+type AttentionOptions = Parameters<typeof selfAttention>[2];
+
+function attentionOptionsOf(config: VitConfig, [rows, cols]: [number, number]): AttentionOptions {
+  const { heads, width, ropeTheta: theta } = config;
+  if (theta === undefined) return { heads };
+  return { heads, rope: ropeTable2d(rows, cols, width / heads, { theta, prefix: 1 + config.registers }) };
+}
+
+/** Biases that there are not are zero. */
+function attentionParams(params: VitAttentionParams, { width }: VitConfig): AttentionParams {
+  const biases = [params.queryBias, params.keyBias, params.valueBias].map((bias) =>
+    bias ?? tf.zeros([width])
+  );
+  return { qkv: { weight: params.qkv, bias: tf.concat(biases, 0) }, proj: params.proj };
+}
+
+function lastAttention(
+  x: tf.Tensor,
+  params: AttentionParams,
+  options: AttentionOptions,
+  which: "full" | "cls",
+): tf.Tensor {
+  if (which === "full") return selfAttentionWeights(x, params, options);
+  return tf.squeeze(selfAttentionWeights(x, params, options, 1), [2]);
+}
+
+function gained(x: tf.Tensor, gain: VitBlockParams["layerScale1"]): tf.Tensor {
+  return gain ? tf.mul(x, gain) : x;
 }
 
 function perceptron(x: tf.Tensor, params: MlpParams | GatedMlpParams, config: VitConfig): tf.Tensor {

@@ -8,13 +8,12 @@ import {
   flattenTree,
   type HostTensor,
   isHostTensor,
-  Rng,
   strictParams,
   WeightsError,
 } from "novae/tensor/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
 import { parseVitConfig, type VitConfig } from "./config.ts";
-import { initVit, type VitParams } from "./vit.ts";
+import { type VitParams, vitShapes } from "./vit_params.ts";
 
 /** What a weight file of an encoder holds. */
 export interface EncoderFile {
@@ -42,7 +41,7 @@ export async function saveEncoder(
 ): Promise<void> {
   const leaves = flattenTree<HostTensor>(params, isHostTensor);
   const tensors = new Map(leaves.map((leaf) => [leaf.path, leaf.value]));
-  strictParams(`Cannot save encoder ${path}`, tensors, initVit(new Rng(0), config));
+  strictParams(`Cannot save encoder ${path}`, tensors, vitShapes(config));
   const all = { ...metadata, format: FORMAT, config: JSON.stringify(config) };
   await writeSafetensors(path, tensors, all, { dtype: "float16" });
 }
@@ -60,7 +59,7 @@ export async function loadEncoder(path: string): Promise<EncoderFile> {
     throw new WeightsError(`${what}: format must be ${FORMAT}, got ${metadata.format ?? "none"}`);
   }
   const config = parseConfig(what, metadata.config);
-  return { config, params: strictParams(what, tensors, initVit(new Rng(0), config)), metadata };
+  return { config, params: strictParams(what, tensors, vitShapes(config)), metadata };
 }
 
 function parseConfig(what: string, text: string | undefined): VitConfig {

@@ -1,5 +1,6 @@
 /**
- * Files and formats: atomic writing, safetensors, npy and npz, images, hashes.
+ * Files and formats: atomic writing, weights (safetensors, PyTorch checkpoints, the model hub), npy and npz, images,
+ * hashes.
  *
  * @module
  */
@@ -15,8 +16,15 @@ export * from "./file_error.ts";
 export * from "./half.ts";
 export * from "./hash.ts";
 export * from "./image.ts";
+export * from "./lazy_tensor.ts";
+export * from "./model_hub.ts";
 export * from "./npy.ts";
 export * from "./npz.ts";
+export { openWeights, type Weights } from "./open_weights.ts";
+export * from "./pickle_values.ts";
+export * from "./pytorch_checkpoint.ts";
 export * from "./read_file.ts";
 export * from "./safetensors.ts";
-export type { SafetensorsDType, SafetensorsEntry, SafetensorsHeader } from "./safetensors_header.ts";
+export type { SafetensorsEntry, SafetensorsHeader } from "./safetensors_header.ts";
+export { stateDict } from "./state_dict.ts";
+export type { StoredDType } from "./stored_elements.ts";

@@ -8,6 +8,7 @@
 import { DataError, sizeOf } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { readBytes } from "./read_file.ts";
+import { columnMajorStride, toRowMajor } from "./strided.ts";
 
 /** Element types that can be written. float16 is read as float32. */
 export type NpyDType = "float32" | "float64" | "uint8" | "int32" | "int64" | "bool";
@@ -82,7 +83,9 @@ export function decodeNpy(bytes: Uint8Array, what: string): NpyArray {
   }
   const shape = tuple.split(",").map((part) => part.trim()).filter((part) => part !== "").map(Number);
   const array = { ...decodeData(bytes.slice(start), type, sizeOf(shape), what), shape };
-  return order === "True" ? toRowMajor(array) : array;
+  if (order !== "True" || array.data.length === 0) return array;
+  const data = array.data as Float64Array; // the same code for every element type
+  return { ...array, data: toRowMajor(data, shape, columnMajorStride(shape)) };
 }
 
 /** Writes an array as an npy file, atomically. */
@@ -132,16 +135,4 @@ function decodeData(
   throw new DataError(
     `Cannot read ${what}: its type must be float16, float32, float64, uint8, int32, int64 or bool, got ${type}`,
   );
-}
-
-function toRowMajor(array: NpyArray): NpyArray {
-  const { shape } = array;
-  const source = array.data as Float64Array, data = source.slice(); // the same code for every element type
-  const index = new Array<number>(shape.length).fill(0);
-  const strides = shape.map((_, axis) => sizeOf(shape.slice(0, axis)));
-  for (let i = 0; i < data.length; i++) {
-    data[i] = source[index.reduce((sum, value, axis) => sum + value * strides[axis], 0)];
-    for (let axis = shape.length - 1; axis >= 0 && ++index[axis] === shape[axis]; axis--) index[axis] = 0;
-  }
-  return { ...array, data };
 }

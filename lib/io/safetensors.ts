@@ -8,14 +8,16 @@
  */
 import { type HostTensor, sizeOf, WeightsError } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
+import { FileRanges } from "./byte_ranges.ts";
 import { fileError } from "./file_error.ts";
-import { FLOAT16_MAX, fromBfloat16Bits, fromFloat16Bits, toFloat16Bits } from "./half.ts";
+import { FLOAT16_MAX, toFloat16Bits } from "./half.ts";
+import type { LazyTensor } from "./lazy_tensor.ts";
 import {
   parseSafetensorsHeader,
-  type SafetensorsDType,
   type SafetensorsEntry,
   type SafetensorsHeader,
 } from "./safetensors_header.ts";
+import { decodeElements, hostDType, type StoredDType } from "./stored_elements.ts";
 
 /** What a safetensors file holds. */
 export interface SafetensorsFile {
@@ -71,10 +73,36 @@ export async function readSafetensors(path: string): Promise<SafetensorsFile> {
     await file.seek(header.dataStart, Deno.SeekMode.Start);
     for (const entry of header.entries) {
       const bytes = await readExactly(file, entry.end - entry.begin, path, entry.name);
-      tensors.set(entry.name, { shape: entry.shape, ...decode(entry, bytes, path) });
+      tensors.set(entry.name, decode(entry, bytes, path));
     }
     return { tensors, metadata: header.metadata };
   });
+}
+
+/** What {@link openSafetensors} gives. */
+export interface LazySafetensors {
+  /** Tensors by name, in the order of their data in the file. */
+  readonly tensors: Map<string, LazyTensor>;
+  /** Free text by key; empty if the file has none. */
+  readonly metadata: Record<string, string>;
+}
+
+/**
+ * Opens a safetensors file without reading its tensors: each is read when it is asked for.
+ *
+ * @throws WeightsError as {@link readSafetensors} does.
+ */
+export async function openSafetensors(path: string): Promise<LazySafetensors> {
+  const ranges = await FileRanges.open(path),
+    { entries, metadata, dataStart } = await readSafetensorsHeader(path);
+  const tensors = entries.map((entry): [string, LazyTensor] => [entry.name, {
+    dtype: hostDType(entry.dtype),
+    stored: entry.dtype,
+    shape: entry.shape,
+    read: async () =>
+      decode(entry, await ranges.read(dataStart + entry.begin, entry.end - entry.begin), path),
+  }]);
+  return { tensors: new Map(tensors), metadata };
 }
 
 /**
@@ -99,8 +127,8 @@ async function withFile<T>(
     const length = Number(
       new DataView((await readExactly(file, 8, path, "length")).buffer).getBigUint64(0, true),
     );
-    if (length > size - 8) {
-      const plausible = length <= 100_000_000; // the format's own limit
+    const plausible = length <= 100_000_000; // the format's own limit
+    if (!plausible || length > size - 8) {
       throw new WeightsError(
         `Cannot read weights ${path}: ` +
           (plausible
@@ -132,40 +160,9 @@ async function readExactly(
   return bytes;
 }
 
-function decode(
-  entry: SafetensorsEntry,
-  bytes: Uint8Array<ArrayBuffer>,
-  path: string,
-): Pick<HostTensor, "dtype" | "data"> {
-  const { buffer } = bytes;
-  switch (entry.dtype) {
-    case "F32":
-      return { dtype: "float32", data: new Float32Array(buffer) };
-    case "F16":
-      return { dtype: "float32", data: fromFloat16Bits(new Uint16Array(buffer)) };
-    case "BF16":
-      return { dtype: "float32", data: fromBfloat16Bits(new Uint16Array(buffer)) };
-    case "F64":
-      return { dtype: "float32", data: new Float32Array(new Float64Array(buffer)) };
-    case "I32":
-      return { dtype: "int32", data: new Int32Array(buffer) };
-    case "I16":
-      return { dtype: "int32", data: Int32Array.from(new Int16Array(buffer)) };
-    case "I8":
-      return { dtype: "int32", data: Int32Array.from(new Int8Array(buffer)) };
-    case "U8":
-      return { dtype: "int32", data: Int32Array.from(bytes) };
-    case "BOOL":
-      return { dtype: "bool", data: bytes };
-    case "I64": {
-      const wide = new BigInt64Array(buffer), data = Int32Array.from(wide, Number);
-      const lost = wide.findIndex((value, i) => BigInt(data[i]) !== value);
-      if (lost < 0) return { dtype: "int32", data };
-      throw new WeightsError(
-        `Cannot read weights ${path}: "${entry.name}" must fit into 32-bit integers, got ${wide[lost]}`,
-      );
-    }
-  }
+function decode(entry: SafetensorsEntry, bytes: Uint8Array<ArrayBuffer>, path: string): HostTensor {
+  const what = `Cannot read weights ${path}: "${entry.name}"`;
+  return { shape: entry.shape, ...decodeElements(entry.dtype, bytes, what) };
 }
 
 function* encode(
@@ -200,7 +197,7 @@ function storage(
   name: string,
   { dtype, shape, data }: HostTensor,
   floats: "float32" | "float16",
-): { dtype: SafetensorsDType; width: number } {
+): { dtype: StoredDType; width: number } {
   if (name === "__metadata__") {
     throw new RangeError("Cannot write weights: the name __metadata__ is reserved");
   }

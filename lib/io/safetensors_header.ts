@@ -4,16 +4,14 @@
  * @module
  */
 import { sizeOf, WeightsError } from "novae/tensor/mod.ts";
-
-/** Element types of the format that can be read. */
-export type SafetensorsDType = "F64" | "F32" | "F16" | "BF16" | "I64" | "I32" | "I16" | "I8" | "U8" | "BOOL";
+import { STORED_WIDTHS, type StoredDType } from "./stored_elements.ts";
 
 /** Where and how one tensor is stored. */
 export interface SafetensorsEntry {
   /** Unique in the file. */
   readonly name: string;
   /** Storage type. */
-  readonly dtype: SafetensorsDType;
+  readonly dtype: StoredDType;
   /** Extents, outermost first; empty for a scalar. */
   readonly shape: readonly number[];
   /** First byte, counted from the start of the data. */
@@ -31,19 +29,6 @@ export interface SafetensorsHeader {
   /** Where the data begin in the file, in bytes. */
   readonly dataStart: number;
 }
-
-const WIDTHS: Readonly<Record<SafetensorsDType, number>> = {
-  F64: 8,
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  I64: 8,
-  I32: 4,
-  I16: 2,
-  I8: 1,
-  U8: 1,
-  BOOL: 1,
-};
 
 /**
  * Parses a header and checks that its tensors fill the file without gap, overlap or rest.
@@ -92,8 +77,11 @@ function parseObject(bytes: Uint8Array, path: string): Record<string, unknown> {
 
 function parseEntry(name: string, value: unknown, path: string): SafetensorsEntry {
   const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
-  if (typeof dtype !== "string" || !Object.hasOwn(WIDTHS, dtype)) {
-    throw broken(path, `"${name}" must be of type ${Object.keys(WIDTHS).join(", ")}, got ${String(dtype)}`);
+  if (typeof dtype !== "string" || !Object.hasOwn(STORED_WIDTHS, dtype)) {
+    throw broken(
+      path,
+      `"${name}" must be of type ${Object.keys(STORED_WIDTHS).join(", ")}, got ${String(dtype)}`,
+    );
   }
   if (!isSizes(shape)) {
     throw broken(path, `the shape of "${name}" must be whole numbers, got ${String(shape)}`);
@@ -101,14 +89,14 @@ function parseEntry(name: string, value: unknown, path: string): SafetensorsEntr
   if (!isSizes(offsets) || offsets.length !== 2) {
     throw broken(path, `the place of "${name}" must be two offsets, got ${String(offsets)}`);
   }
-  const [begin, end] = offsets, needed = sizeOf(shape) * WIDTHS[dtype as SafetensorsDType];
+  const [begin, end] = offsets, needed = sizeOf(shape) * STORED_WIDTHS[dtype as StoredDType];
   if (end - begin !== needed) {
     throw broken(
       path,
       `"${name}" of type ${dtype} and shape [${shape.join(", ")}] needs ${needed} bytes, got ${end - begin}`,
     );
   }
-  return { name, dtype: dtype as SafetensorsDType, shape, begin, end };
+  return { name, dtype: dtype as StoredDType, shape, begin, end };
 }
 
 function isSizes(value: unknown): value is number[] {

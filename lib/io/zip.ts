@@ -2,14 +2,15 @@
  * Zip archives: written uncompressed, read uncompressed or deflated.
  *
  * *Source*: PKWARE APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (end).
- * *Differs*: no zip64, encryption or spanning; an archive stays under 4 GiB.
+ * *Differs*: no encryption or spanning; what is written stays under 4 GiB.
  *
  * @module
  */
 import { crc32 } from "node:zlib";
 import { DataError } from "novae/tensor/mod.ts";
+import { type ByteRanges, memoryRanges } from "./byte_ranges.ts";
+import { CENTRAL, END, LOCAL, readZipDirectory, zipContentStart, type ZipEntry } from "./zip_directory.ts";
 
-const LOCAL = 0x04034b50, CENTRAL = 0x02014b50, END = 0x06054b50;
 const UTF8_NAMES = 0x0800;
 const DATE_1980 = 0x0021; // 1 January 1980: the same content gives the same archive
 
@@ -57,43 +58,23 @@ export async function decodeZip(
   bytes: Uint8Array<ArrayBuffer>,
   path: string,
 ): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const files = new Map<string, Uint8Array<ArrayBuffer>>();
-  try {
-    const end = findEnd(view, path);
-    let place = view.getUint32(end + 16, true);
-    for (let i = view.getUint16(end + 10, true); i > 0; i--) {
-      if (view.getUint32(place, true) !== CENTRAL) throw damaged(path, "its list of files is broken");
-      const nameEnd = place + 46 + view.getUint16(place + 28, true);
-      const name = new TextDecoder().decode(bytes.subarray(place + 46, nameEnd));
-      files.set(name, await extract(bytes, view, place, `${path}:${name}`));
-      place = nameEnd + view.getUint16(place + 30, true) + view.getUint16(place + 32, true);
-    }
-  } catch (error) {
-    if (error instanceof RangeError) throw damaged(path, "it is truncated"); // DataView read past the end
-    throw error;
+  const source = memoryRanges(bytes), files = new Map<string, Uint8Array<ArrayBuffer>>();
+  for (const entry of (await readZipDirectory(source, (why) => damaged(path, why))).values()) {
+    files.set(entry.name, await extract(source, entry, `${path}:${entry.name}`));
   }
   return files;
 }
 
-async function extract(
-  bytes: Uint8Array<ArrayBuffer>,
-  view: DataView,
-  central: number,
-  what: string,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const method = view.getUint16(central + 10, true), crc = view.getUint32(central + 16, true);
-  const packed = view.getUint32(central + 20, true), size = view.getUint32(central + 24, true);
-  const local = view.getUint32(central + 42, true);
-  if (view.getUint32(local, true) !== LOCAL) throw damaged(what, "its entry is broken");
-  const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
-  const stored = bytes.slice(start, start + packed);
-  if (stored.length !== packed) throw damaged(what, `${packed} bytes are needed, got ${stored.length}`);
-  if (method !== 0 && method !== 8) {
-    throw damaged(what, `its compression must be none or deflate, got method ${method}`);
+async function extract(source: ByteRanges, entry: ZipEntry, what: string): Promise<Uint8Array<ArrayBuffer>> {
+  const start = await zipContentStart(source, entry, (why) => damaged(what, why));
+  const stored = await source.read(start, entry.packedBytes);
+  if (entry.method !== 0 && entry.method !== 8) {
+    throw damaged(what, `its compression must be none or deflate, got method ${entry.method}`);
   }
-  const content = method === 0 ? stored : await inflate(stored, what);
-  if (content.length !== size || crc32(content) !== crc) throw damaged(what, "its checksum does not match");
+  const content = entry.method === 0 ? stored : await inflate(stored, what);
+  if (content.length !== entry.bytes || crc32(content) !== entry.crc) {
+    throw damaged(what, "its checksum does not match");
+  }
   return content;
 }
 
@@ -104,14 +85,6 @@ async function inflate(bytes: Uint8Array<ArrayBuffer>, what: string): Promise<Ui
   } catch {
     throw damaged(what, "its compressed data are broken");
   }
-}
-
-function findEnd(view: DataView, path: string): number {
-  const lowest = Math.max(0, view.byteLength - 22 - 0xffff); // a comment of up to 65,535 bytes may follow
-  for (let at = view.byteLength - 22; at >= lowest; at--) {
-    if (view.getUint32(at, true) === END) return at;
-  }
-  throw damaged(path, "it is no zip archive, or it is truncated");
 }
 
 function header(size: number, signature: number, name: Uint8Array): DataView {

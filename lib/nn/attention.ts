@@ -75,6 +75,33 @@ export function selfAttention(
   params: AttentionParams,
   options: SelfAttentionOptions,
 ): tf.Tensor {
+  const [qBANK, kBANK, vBANK] = splitHeads(xBND, params, options);
+  const mixed = tf.transpose(attention(qBANK, kBANK, vBANK), [0, 2, 1, 3]);
+  return linear(tf.reshape(mixed, xBND.shape), params.proj);
+}
+
+/**
+ * The weights with which {@link selfAttention} mixes values, `softmax(q kᵀ / √K)` for each head.
+ *
+ * @param xBND tokens [B, N, D].
+ * @param queries number of leading tokens whose weights are wanted; all N unless given.
+ * @returns [B, A, queries, N]; the last axis sums to 1.
+ * @throws TypeError if `xBND` is not of rank 3; RangeError if the heads do not divide the width.
+ */
+export function selfAttentionWeights(
+  xBND: tf.Tensor,
+  params: AttentionParams,
+  options: SelfAttentionOptions,
+  queries: number = xBND.shape[1]!,
+): tf.Tensor {
+  const [qBANK, kBANK] = splitHeads(xBND, params, options);
+  const asking = tf.slice(qBANK, [0, 0, 0, 0], [-1, -1, queries, -1]);
+  const scaled = tf.mul(asking, 1 / Math.sqrt(qBANK.shape[3]!));
+  return tf.softmax(tf.matMul(scaled, kBANK, false, true));
+}
+
+/** Queries, keys and values [B, A, N, K], normalised and rotated where asked for. */
+function splitHeads(xBND: tf.Tensor, params: AttentionParams, options: SelfAttentionOptions): tf.Tensor[] {
   if (xBND.rank !== 3) {
     throw new TypeError(`Cannot attend: tokens must be of shape [B, N, D], got [${xBND.shape}]`);
   }
@@ -92,8 +119,7 @@ export function selfAttention(
     qBANK = applyRope(qBANK, options.rope);
     kBANK = applyRope(kBANK, options.rope);
   }
-  const mixed = tf.transpose(attention(qBANK, kBANK, vBANK), [0, 2, 1, 3]);
-  return linear(tf.reshape(mixed, [batch, tokens, dim]), params.proj);
+  return [qBANK, kBANK, vBANK];
 }
 
 function headWidth(dim: number, heads: number): number {

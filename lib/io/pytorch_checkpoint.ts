@@ -1,0 +1,123 @@
+/**
+ * Weights in PyTorch's checkpoints (`torch.save` since 1.6: `.pth`, `.pt`, `.ckpt`, `.bin`), read without running
+ * anything of them.
+ *
+ * The file is a zip archive of a pickle, which is interpreted with the few classes that tensors need, and of storages,
+ * which are read when a tensor asks for its part.
+ *
+ * *Source*: https://pytorch.org/docs/stable/notes/serialization.html (layout of the archive).
+ *
+ * @module
+ */
+import { WeightsError } from "novae/tensor/mod.ts";
+import { FileRanges } from "./byte_ranges.ts";
+import { loadPickle } from "./pickle.ts";
+import { NumpyArray, NumpyType } from "./pickle_numpy.ts";
+import { PickleGlobal, PickleObject, type PickleValue } from "./pickle_values.ts";
+import { constructValue } from "./pytorch_globals.ts";
+import { type StorageArchive, TorchStorage } from "./pytorch_tensor.ts";
+import { readZipDirectory, zipContentStart, type ZipEntry } from "./zip_directory.ts";
+
+/** An opened checkpoint. */
+export interface PytorchCheckpoint {
+  /** The file. */
+  readonly path: string;
+  /** Its content: dictionaries as maps, lists and tuples as arrays, tensors that are read on demand. */
+  readonly tree: PickleValue;
+}
+
+const PICKLE_LIMIT = 1 << 29; // half a GiB: arrays of numpy lie within the pickle
+
+/** The first bytes of the format before 1.6: a pickle of a magic number. */
+const LEGACY = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/**
+ * Opens a checkpoint: its content is listed, its tensors are read when they are asked for.
+ *
+ * Objects of unknown classes, such as a trainer's callbacks and settings, are inert records: their names, arguments
+ * and attributes can be looked at, nothing of them runs. Views, shared storages and files of either byte order give
+ * dense little-endian tensors.
+ *
+ * @throws WeightsError if the file is missing, truncated, damaged, of the format before PyTorch 1.6, or asks for what
+ * no weights need, naming it.
+ */
+export async function readPytorchCheckpoint(path: string): Promise<PytorchCheckpoint> {
+  const ranges = await FileRanges.open(path);
+  const fail = (why: string): WeightsError => new WeightsError(`Cannot read weights ${path}: ${why}`);
+  await refuseOtherFormats(ranges, path, fail);
+  const files = await readZipDirectory(ranges, fail);
+  const root = [...files.keys()].map((name) => /^([^/]+)\/data\.pkl$/.exec(name)?.[1]).find((name) => name);
+  if (root === undefined) {
+    throw fail("it must be a checkpoint of torch.save, got a zip archive without data.pkl");
+  }
+  if (files.has(`${root}/constants.pkl`)) {
+    throw fail("it is a TorchScript program: save its state_dict() with torch.save and read that");
+  }
+  const read = async (name: string): Promise<Uint8Array<ArrayBuffer> | null> => {
+    const entry = files.get(`${root}/${name}`);
+    return entry === undefined ? null : await readStored(ranges, entry, fail);
+  };
+  const order = new TextDecoder().decode(await read("byteorder") ?? undefined); // files before 2.1 do not say it
+  if (!/^(little|big)?$/.test(order)) {
+    throw fail(`its byte order must be little or big, got ${order.slice(0, 20)}`);
+  }
+  const archive = { ranges, bigEndian: order === "big", fail };
+  const pickle = await read("data.pkl") as Uint8Array;
+  return {
+    path,
+    tree: loadPickle(pickle, checkpointHost(archive, (key) => files.get(`${root}/data/${key}`))),
+  };
+}
+
+async function refuseOtherFormats(
+  ranges: FileRanges,
+  path: string,
+  fail: StorageArchive["fail"],
+): Promise<void> {
+  const start = await ranges.read(0, Math.min(ranges.size, LEGACY.length));
+  if (LEGACY.every((byte, i) => start[i] === byte)) {
+    const convert = `import torch; torch.save(torch.load('${path}', map_location='cpu'), 'converted.pth')`;
+    throw fail(`it is of the format before PyTorch 1.6: convert it with python3 -c "${convert}"`);
+  }
+  if (start[0] !== 0x50 || start[1] !== 0x4b) {
+    throw fail("it must be a zip archive of torch.save, got another format");
+  }
+}
+
+/** Reads a file of the archive. Checksums are not looked at: torch.save can be told not to compute them. */
+async function readStored(
+  ranges: FileRanges,
+  entry: ZipEntry,
+  fail: StorageArchive["fail"],
+): Promise<Uint8Array<ArrayBuffer>> {
+  if (entry.method !== 0) throw fail(`${entry.name} must be stored uncompressed, as torch.save does`);
+  if (entry.bytes > PICKLE_LIMIT) {
+    throw fail(`${entry.name} must be under ${PICKLE_LIMIT} bytes, got ${entry.bytes}`);
+  }
+  const start = await zipContentStart(ranges, entry, (why) => fail(`${entry.name}: ${why}`));
+  return await ranges.read(start, entry.packedBytes);
+}
+
+function checkpointHost(
+  archive: StorageArchive,
+  entryOf: (key: string) => ZipEntry | undefined,
+): Parameters<typeof loadPickle>[1] {
+  return {
+    fail: archive.fail,
+    call: constructValue,
+    persistent(id) {
+      const [kind, type, key, , elements] = Array.isArray(id) ? id : [];
+      if (kind !== "storage" || !(type instanceof PickleGlobal) || typeof key !== "string") {
+        throw archive.fail("its pickle refers to something that is no storage");
+      }
+      const entry = entryOf(key);
+      if (entry === undefined) throw archive.fail(`storage ${key} is missing from the archive`);
+      return new TorchStorage(archive, key, type, elements, entry);
+    },
+    build(target, state) {
+      if (target instanceof PickleObject || target instanceof NumpyArray || target instanceof NumpyType) {
+        target.build(state);
+      } // the state of anything else, such as `_metadata` of a state_dict, says nothing of weights
+    },
+  };
+}

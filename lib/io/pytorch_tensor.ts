@@ -1,0 +1,227 @@
+/**
+ * Tensors of PyTorch checkpoints: views of storages, which are files of the archive.
+ *
+ * @module
+ */
+import { type DType, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import type { ByteRanges } from "./byte_ranges.ts";
+import type { LazyTensor } from "./lazy_tensor.ts";
+import { type PickleGlobal, type PickleValue, UnreadableTensor } from "./pickle_values.ts";
+import { decodeElements, hostDType, STORED_WIDTHS, type StoredDType, swapBytes } from "./stored_elements.ts";
+import { isRowMajor, toRowMajor } from "./strided.ts";
+import { zipContentStart, type ZipEntry } from "./zip_directory.ts";
+
+/** The archive that storages lie in. */
+export interface StorageArchive {
+  /** Its bytes. */
+  readonly ranges: ByteRanges;
+  /** Whether numbers have their highest byte first. */
+  readonly bigEndian: boolean;
+  /** Makes the error for what cannot be read. */
+  fail(why: string): Error;
+}
+
+/** Elements by PyTorch's names of storages. */
+const STORAGES: Readonly<Record<string, StoredDType>> = {
+  DoubleStorage: "F64",
+  FloatStorage: "F32",
+  HalfStorage: "F16",
+  BFloat16Storage: "BF16",
+  LongStorage: "I64",
+  IntStorage: "I32",
+  ShortStorage: "I16",
+  CharStorage: "I8",
+  ByteStorage: "U8",
+  BoolStorage: "BOOL",
+};
+
+/** Elements by PyTorch's names of types, as the newer form of a tensor has them. */
+const TYPES: Readonly<Record<string, StoredDType>> = {
+  float64: "F64",
+  float32: "F32",
+  float16: "F16",
+  bfloat16: "BF16",
+  int64: "I64",
+  int32: "I32",
+  int16: "I16",
+  int8: "I8",
+  uint8: "U8",
+  bool: "BOOL",
+};
+
+/** A view that repeats elements may have this many more than its storage: a quarter GiB as float32. */
+const REPEATED_LIMIT = 1 << 26;
+
+/** A storage: a run of elements in a file of the archive. */
+export class TorchStorage {
+  /** It says nothing by itself. */
+  readonly opaque = true;
+  /** Its name in the archive. */
+  readonly key: string;
+  /** Its class, e.g. `torch.FloatStorage`. */
+  readonly type: string;
+  /** Type of its elements; null if it is not known here or told by each tensor. */
+  readonly stored: StoredDType | null;
+  readonly #archive: StorageArchive;
+  readonly #entry: ZipEntry;
+
+  /**
+   * A storage that is stored plainly and in the size that it is said to have.
+   *
+   * @param elements their number as the pickle says.
+   */
+  constructor(
+    archive: StorageArchive,
+    key: string,
+    type: PickleGlobal,
+    elements: PickleValue,
+    entry: ZipEntry,
+  ) {
+    this.key = key;
+    this.type = String(type);
+    this.stored = /^torch(\.cuda)?$/.test(type.module) && Object.hasOwn(STORAGES, type.name)
+      ? STORAGES[type.name]
+      : null;
+    this.#archive = archive;
+    this.#entry = entry;
+    if (entry.method !== 0 || entry.bytes !== entry.packedBytes) {
+      throw archive.fail(`storage ${key} must be stored uncompressed, as torch.save does`);
+    }
+    const width = this.stored ? STORED_WIDTHS[this.stored] : type.name === "UntypedStorage" ? 1 : null;
+    const needed = width === null ? entry.bytes : Number(elements) * width;
+    if (entry.bytes !== needed) {
+      throw archive.fail(`storage ${key} of ${elements} elements needs ${needed} bytes, got ${entry.bytes}`);
+    }
+  }
+
+  /** Bytes in all. */
+  get bytes(): number {
+    return this.#entry.bytes;
+  }
+
+  /** Makes the error for what cannot be read. */
+  fail(why: string): Error {
+    return this.#archive.fail(why);
+  }
+
+  /** Reads elements as little-endian bytes of their own; those between are read too and left out. */
+  async readView(
+    stored: StoredDType,
+    { offset, shape, stride }: StorageView,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const { ranges, bigEndian } = this.#archive, width = STORED_WIDTHS[stored];
+    const count = sizeOf(shape);
+    if (count === 0) return new Uint8Array(0);
+    const start = await zipContentStart(
+      ranges,
+      this.#entry,
+      (why) => this.fail(`storage ${this.key}: ${why}`),
+    );
+    const extent = 1 + shape.reduce((sum, size, axis) => sum + (size - 1) * stride[axis], 0);
+    const bytes = await ranges.read(start + offset * width, extent * width);
+    if (bigEndian) swapBytes(bytes, width);
+    return isRowMajor(shape, stride) ? bytes : gather(bytes, width, shape, stride);
+  }
+}
+
+/** Which elements of a storage make a tensor. */
+export interface StorageView {
+  /** The first. */
+  readonly offset: number;
+  /** Extents, outermost first. */
+  readonly shape: readonly number[];
+  /** Elements from one to the next, by axis. */
+  readonly stride: readonly number[];
+}
+
+/** A tensor of a checkpoint. */
+export class TorchTensor implements LazyTensor {
+  /** Element type of what is read. */
+  readonly dtype: DType;
+  /** Element type in the file. */
+  readonly stored: StoredDType;
+  /** Extents, outermost first. */
+  readonly shape: readonly number[];
+  readonly #storage: TorchStorage;
+  readonly #view: StorageView;
+  readonly #name: string | null;
+
+  /** A view that {@link torchTensor} has checked. */
+  constructor(storage: TorchStorage, stored: StoredDType, view: StorageView, name: string | null = null) {
+    this.dtype = hostDType(stored);
+    this.stored = stored;
+    this.shape = view.shape;
+    this.#storage = storage;
+    this.#view = view;
+    this.#name = name;
+  }
+
+  /** The same tensor with a name for messages. */
+  named(name: string): TorchTensor {
+    return new TorchTensor(this.#storage, this.stored, this.#view, name);
+  }
+
+  /** Reads the elements. */
+  async read(): Promise<HostTensor> {
+    const name = this.#name === null ? `a tensor of storage ${this.#storage.key}` : `"${this.#name}"`;
+    const bytes = await this.#storage.readView(this.stored, this.#view);
+    return { shape: this.shape, ...decodeElements(this.stored, bytes, this.#storage.fail(name).message) };
+  }
+}
+
+/**
+ * Makes a tensor of what the pickle says, and checks that it stays within its storage.
+ *
+ * @param type the type of the elements, where the storage does not tell it.
+ */
+export function torchTensor(
+  storage: PickleValue,
+  offset: PickleValue,
+  shape: PickleValue,
+  stride: PickleValue,
+  type?: PickleValue,
+): TorchTensor | UnreadableTensor | null {
+  if (!(storage instanceof TorchStorage)) return null;
+  const stored = type === undefined ? storage.stored : TYPES[/^torch\.(\w+)$/.exec(String(type))?.[1] ?? ""];
+  if (!stored) return new UnreadableTensor(`its type is ${String(type ?? storage.type)}`);
+  const sound = isSize(offset) && isSizes(shape) && isSizes(stride) && shape.length === stride.length;
+  if (!sound) {
+    throw storage.fail(`a tensor of storage ${storage.key} must have whole offset, shape and strides`);
+  }
+  const available = Math.floor(storage.bytes / STORED_WIDTHS[stored]), count = sizeOf(shape);
+  const needed = count === 0
+    ? 0
+    : offset + 1 + shape.reduce((sum, size, axis) => sum + (size - 1) * stride[axis], 0);
+  const size = `shape [${shape.join(", ")}] and strides [${stride.join(", ")}]`;
+  if (!(needed <= available)) {
+    throw storage.fail(
+      `a tensor of ${size} needs ${needed} elements of storage ${storage.key}, got ${available}`,
+    );
+  }
+  if (count > available + REPEATED_LIMIT) {
+    throw storage.fail(
+      `a tensor of ${size} must have at most ${available + REPEATED_LIMIT} elements, got ${count}`,
+    );
+  }
+  return new TorchTensor(storage, stored, { offset, shape, stride });
+}
+
+function isSize(value: PickleValue): value is number {
+  return Number.isSafeInteger(value) && value as number >= 0;
+}
+
+function isSizes(value: PickleValue): value is number[] {
+  return Array.isArray(value) && value.every(isSize);
+}
+
+const BITS = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array } as const;
+
+function gather(
+  bytes: Uint8Array<ArrayBuffer>,
+  width: number,
+  shape: readonly number[],
+  stride: readonly number[],
+): Uint8Array<ArrayBuffer> {
+  const Bits = BITS[width as keyof typeof BITS] as typeof Uint32Array; // moved bit by bit, whatever they mean
+  return new Uint8Array(toRowMajor(new Bits(bytes.buffer), shape, stride).buffer);
+}
