@@ -18,5 +18,7 @@ export * from "./image.ts";
 export * from "./npy.ts";
 export * from "./npz.ts";
 export * from "./read_file.ts";
+export * from "./resize.ts";
+export { type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
 export * from "./safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry, SafetensorsHeader } from "./safetensors_header.ts";
