@@ -19,6 +19,6 @@ export * from "./npy.ts";
 export * from "./npz.ts";
 export * from "./read_file.ts";
 export * from "./resize.ts";
-export { type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
+export { PRECISION_BITS, type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
 export * from "./safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry, SafetensorsHeader } from "./safetensors_header.ts";
