@@ -10,6 +10,7 @@ export * from "./export.ts";
 export * from "./head.ts";
 export * from "./losses.ts";
 export * from "./preprocessing.ts";
+export * from "./preprocessor_config.ts";
 export * from "./recipe.ts";
 export * from "./self_distillation.ts";
 export * from "./training.ts";
