@@ -11,12 +11,14 @@ export {
   writeJson,
   writeJsonSync,
 } from "./atomic_file.ts";
+export * from "./difference.ts";
 export * from "./file_error.ts";
 export * from "./half.ts";
 export * from "./hash.ts";
 export * from "./image.ts";
 export * from "./npy.ts";
 export * from "./npz.ts";
+export * from "./process_alive.ts";
 export * from "./read_file.ts";
 export * from "./resize.ts";
 export { PRECISION_BITS, type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
