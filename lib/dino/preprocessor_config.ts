@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- the keys are those of Hugging Face's files
 /**
  * Hugging Face's `preprocessor_config.json` as the data that `preprocess` takes.
  *

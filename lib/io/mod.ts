@@ -11,6 +11,7 @@ export {
   writeJson,
   writeJsonSync,
 } from "./atomic_file.ts";
+export * from "./claims.ts";
 export * from "./difference.ts";
 export * from "./file_error.ts";
 export * from "./half.ts";
@@ -18,6 +19,7 @@ export * from "./hash.ts";
 export * from "./image.ts";
 export * from "./npy.ts";
 export * from "./npz.ts";
+export * from "./open_files.ts";
 export * from "./process_alive.ts";
 export * from "./read_file.ts";
 export * from "./resize.ts";

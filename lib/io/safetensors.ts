@@ -9,6 +9,7 @@
 import { type HostTensor, sizeOf, WeightsError } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { fileError } from "./file_error.ts";
+import { hashBytes } from "./hash.ts";
 import { FLOAT16_MAX, fromBfloat16Bits, fromFloat16Bits, toFloat16Bits } from "./half.ts";
 import {
   parseSafetensorsHeader,
@@ -29,6 +30,8 @@ export interface SafetensorsFile {
 export interface SafetensorsOptions {
   /** Storage of float32 tensors; "float32" if omitted. Other tensors keep their type. */
   readonly dtype?: "float32" | "float16";
+  /** Whether the metadata tell the SHA-256 of the data as `sha256`; false if omitted. */
+  readonly hashed?: boolean;
 }
 
 /**
@@ -56,7 +59,7 @@ export async function writeSafetensors(
   options: SafetensorsOptions = {},
 ): Promise<void> {
   const named = tensors instanceof Map ? [...tensors] : Object.entries(tensors);
-  await writeFileAtomic(path, encode(path, named, metadata, options.dtype ?? "float32"));
+  await writeFileAtomic(path, encode(path, named, metadata, options));
 }
 
 /**
@@ -71,7 +74,7 @@ export async function readSafetensors(path: string): Promise<SafetensorsFile> {
     await file.seek(header.dataStart, Deno.SeekMode.Start);
     for (const entry of header.entries) {
       const bytes = await readExactly(file, entry.end - entry.begin, path, entry.name);
-      tensors.set(entry.name, { shape: entry.shape, ...decode(entry, bytes, path) });
+      tensors.set(entry.name, { shape: entry.shape, ...decodeElements(entry, bytes, path) });
     }
     return { tensors, metadata: header.metadata };
   });
@@ -132,8 +135,16 @@ async function readExactly(
   return bytes;
 }
 
-function decode(
-  entry: SafetensorsEntry,
+/**
+ * Turns the bytes of a tensor, or of some of its rows, into numbers.
+ *
+ * @param entry name and type; its shape and place are not looked at.
+ * @param bytes whole elements at the start of a buffer, which the result may go on using.
+ * @param path named in errors.
+ * @throws WeightsError if a 64-bit integer does not fit into 32 bits.
+ */
+export function decodeElements(
+  entry: Pick<SafetensorsEntry, "name" | "dtype">,
   bytes: Uint8Array<ArrayBuffer>,
   path: string,
 ): Pick<HostTensor, "dtype" | "data"> {
@@ -172,10 +183,38 @@ function* encode(
   path: string,
   named: [string, HostTensor][],
   metadata: Readonly<Record<string, string>>,
-  floats: "float32" | "float16",
+  { dtype: floats = "float32", hashed = false }: SafetensorsOptions,
 ): Generator<Uint8Array> {
-  const stored = named.map(([name, tensor]) => ({ name, tensor, ...storage(name, tensor, floats) }));
+  const stored: StoredTensor[] = named.map(([name, tensor]) => ({
+    name,
+    tensor,
+    ...storage(name, tensor, floats),
+  }));
   stored.sort((a, b) => b.width - a.width || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  const pieces = stored.map(({ name, tensor, dtype }) => () => {
+    const { data } = tensor;
+    if (dtype === "F16") return halfBytes(path, name, data as Float32Array);
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  });
+  const ready = hashed ? pieces.map((piece) => piece()) : null;
+  const about = ready === null ? metadata : { ...metadata, sha256: hashBytes(...ready) };
+  yield headerBytes(stored, about);
+  if (ready !== null) yield* ready;
+  else for (const piece of pieces) yield piece();
+}
+
+interface StoredTensor {
+  readonly name: string;
+  readonly tensor: HostTensor;
+  readonly dtype: SafetensorsDType;
+  /** Bytes an element. */
+  readonly width: number;
+}
+
+function headerBytes(
+  stored: readonly StoredTensor[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
   const header: Record<string, unknown> = Object.create(null); // any name is a key, also __proto__
   if (Object.keys(metadata).length > 0) header.__metadata__ = checkedMetadata(metadata);
   let offset = 0;
@@ -188,12 +227,7 @@ function* encode(
   const padded = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
   padded.set(text, 8);
-  yield padded;
-  for (const { name, tensor, dtype } of stored) {
-    const { data } = tensor;
-    if (dtype === "F16") yield halfBytes(path, name, data as Float32Array);
-    else yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  }
+  return padded;
 }
 
 function storage(
