@@ -1,6 +1,6 @@
 /**
- * Run by data_shards_test.ts: writes the shards of a fixed plan, tells when it begins to make one and when it has all,
- * and goes on until it is done or killed.
+ * Run by data_shards_processes_test.ts: waits for a line, writes the shards of a fixed plan, tells when it begins to
+ * make one and when it has all, and goes on until it is done or killed.
  */
 import { float32, int32 } from "novae/tensor/mod.ts";
 import { type ShardPlan, type ShardRows, writeShards } from "novae/data/mod.ts";
@@ -26,6 +26,8 @@ export function rowsOf(first: number, last: number): ShardRows {
 
 if (import.meta.main) {
   const [folder, pauseMs] = Deno.args;
+  console.log("ready");
+  await Deno.stdin.read(new Uint8Array(1));
   const make = async (first: number, last: number) => {
     console.log(`begin ${first}`);
     await new Promise((resolve) => setTimeout(resolve, Number(pauseMs)));
@@ -33,7 +35,7 @@ if (import.meta.main) {
   };
   await writeShards(folder, PLAN, make, {
     heartbeatSec: 0.2,
-    staleSec: 2,
+    staleSec: 5,
     onProgress: ({ note }) => note === undefined || console.log(`note ${note}`),
   });
   console.log("done");

@@ -22,6 +22,8 @@ const whole = await (async () => {
 
 interface Child {
   readonly process: Deno.ChildProcess;
+  /** Lets it begin. */
+  go(): Promise<void>;
   /** Lines so far. */
   readonly lines: string[];
   /** Waits for its end and gives all lines. */
@@ -30,7 +32,7 @@ interface Child {
 
 function start(folder: string, pauseMs: number): Child {
   const args = ["run", "-A", "--no-check", CHILD, folder, String(pauseMs)];
-  const process = new Deno.Command(Deno.execPath(), { args, stdout: "piped", stderr: "inherit" }).spawn();
+  const process = new Deno.Command(Deno.execPath(), { args, stdin: "piped", stdout: "piped" }).spawn();
   const lines: string[] = [];
   const end = (async () => {
     let text = "";
@@ -41,7 +43,20 @@ function start(folder: string, pauseMs: number): Child {
     await process.status;
     return lines;
   })();
-  return { process, lines, end };
+  const go = async () => {
+    const writer = process.stdin.getWriter();
+    await writer.write(Uint8Array.of(10));
+    await writer.close();
+  };
+  return { process, go, lines, end };
+}
+
+/** Children that begin together. */
+async function startTogether(folder: string, count: number, pauseMs: number): Promise<Child[]> {
+  const children = Array.from({ length: count }, () => start(folder, pauseMs));
+  await until(() => children.every(({ lines }) => lines.includes("ready")));
+  await Promise.all(children.map((child) => child.go()));
+  return children;
 }
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -56,7 +71,7 @@ const begun = (lines: readonly string[]) =>
 Deno.test("killed at any moment and started again, a process leaves the same bytes as an undisturbed one", async () => {
   const rng = new Rng(5), folder = await Deno.makeTempDir();
   for (let round = 0; round < 10; round++) {
-    const child = start(folder, 3), target = 1 + rng.int(2);
+    const [child] = await startTogether(folder, 1, 3), target = 1 + rng.int(2);
     await until(() => begun(child.lines).length >= target || child.lines.includes("done"));
     await pause(rng.range(0, 25));
     child.process.kill("SIGKILL");
@@ -66,7 +81,7 @@ Deno.test("killed at any moment and started again, a process leaves the same byt
       "no shard is ever damaged",
     );
   }
-  const last = await start(folder, 0).end;
+  const [child] = await startTogether(folder, 1, 0), last = await child.end;
   assert.equal(last.at(-1), "done");
   assert.deepEqual(await hashes(folder), whole);
   const store = await openShards(folder, { verify: "hash" });
@@ -77,7 +92,8 @@ Deno.test("killed at any moment and started again, a process leaves the same byt
 for (const count of [2, 3]) {
   Deno.test(`${count} processes share the work: each shard is made once, by one of them`, async () => {
     const folder = await Deno.makeTempDir();
-    const ends = await Promise.all(Array.from({ length: count }, () => start(folder, 150).end));
+    const children = await startTogether(folder, count, 150);
+    const ends = await Promise.all(children.map(({ end }) => end));
     const made = ends.map(begun);
     assert.deepEqual(made.flat().sort((a, b) => a - b), FIRSTS);
     assert.ok(made.every((firsts) => firsts.length > 0), `shares: ${made.map((firsts) => firsts.length)}`);
@@ -87,10 +103,10 @@ for (const count of [2, 3]) {
 }
 
 Deno.test("what a killed process had begun is made by those that live", async () => {
-  const folder = await Deno.makeTempDir(), victim = start(folder, 60_000);
-  await until(() => victim.lines.length > 0);
-  const others = [start(folder, 20), start(folder, 20)];
-  await until(() => others.every(({ lines }) => lines.length > 0));
+  const folder = await Deno.makeTempDir(), [victim] = await startTogether(folder, 1, 60_000);
+  await until(() => begun(victim.lines).length > 0);
+  const others = await startTogether(folder, 2, 20);
+  await until(() => others.some(({ lines }) => begun(lines).length > 0));
   victim.process.kill("SIGKILL");
   await victim.end;
   const made = (await Promise.all(others.map(({ end }) => end))).map(begun);
