@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { ConfigError, DataError } from "novae/tensor/mod.ts";
-import { applyOverrides, describeDifference, firstDifference, parseWith } from "novae/experiment/mod.ts";
+import { applyOverrides, parseWith } from "novae/experiment/mod.ts";
+import { describeDifference, firstDifference } from "novae/io/mod.ts";
 
 const CONFIG = {
   seed: 0,

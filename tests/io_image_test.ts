@@ -7,7 +7,6 @@ import {
   imageFromUnit,
   imageGrid,
   imagesToUnit,
-  resizeImage,
   type RgbImage,
   writePng,
 } from "novae/io/mod.ts";
@@ -75,24 +74,6 @@ Deno.test("images that do not decode are refused with the file and the reason", 
     message: /no such file or folder$/,
   });
   await assert.rejects(decodeImage(Uint8Array.of(1, 2)), { message: /^Cannot decode image of 2 bytes: / });
-});
-
-Deno.test("resizing keeps a flat colour, the average when shrinking and exact pixels with nearest", async () => {
-  const flat = { width: 20, height: 10, data: new Uint8Array(600).fill(90) };
-  assert.deepEqual((await resizeImage(flat, 7, 31)).data, new Uint8Array(7 * 31 * 3).fill(90));
-  const small = gradient(3, 2), large = await resizeImage(small, 6, 4, "nearest");
-  for (let y = 0; y < 4; y++) {
-    for (let x = 0; x < 6; x++) {
-      const from = ((y >> 1) * 3 + (x >> 1)) * 3;
-      const got = large.data.subarray((y * 6 + x) * 3, (y * 6 + x) * 3 + 3);
-      assert.deepEqual(got, small.data.subarray(from, from + 3));
-    }
-  }
-  const board = { width: 16, height: 16, data: new Uint8Array(768) };
-  for (let i = 0; i < 256; i++) if ((i + (i >> 4)) % 2) board.data.fill(255, i * 3, i * 3 + 3);
-  const average = await resizeImage(board, 4, 4, "linear");
-  assert.ok(average.data.every((v) => Math.abs(v - 128) <= 16), String(average.data));
-  await assert.rejects(resizeImage(flat, 0, 3), RangeError);
 });
 
 Deno.test("pixel values round and clamp to bytes and back", () => {

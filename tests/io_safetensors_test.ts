@@ -239,3 +239,15 @@ Deno.test("tensors that contradict themselves are refused before anything is wri
   await assert.rejects(writeSafetensors(path, {}, { a: 1 as unknown as string }), TypeError);
   await assert.rejects(Deno.stat(path), Deno.errors.NotFound);
 });
+
+Deno.test("the hash in the metadata is that of the data, and they are those of a file without it", async () => {
+  const folder = await Deno.makeTempDir(), plain = `${folder}/plain`, hashed = `${folder}/hashed`;
+  const tensors = { b: float32([1, 0.1, -3], [3]), a: int32([1, 2], [2]) }, dtype = "float16";
+  await writeSafetensors(plain, tensors, { note: "x" }, { dtype });
+  await writeSafetensors(hashed, tensors, { note: "x" }, { dtype, hashed: true });
+  const { metadata, dataStart } = await readSafetensorsHeader(hashed);
+  assert.deepEqual(Object.keys(metadata), ["note", "sha256"]);
+  assert.equal(metadata.sha256, await hashFile(hashed, dataStart));
+  assert.equal(metadata.sha256, await hashFile(plain, (await readSafetensorsHeader(plain)).dataStart));
+  assert.deepEqual((await readSafetensors(hashed)).tensors, (await readSafetensors(plain)).tensors);
+});

@@ -182,7 +182,7 @@ async function squareImage(path: string, size: number): Promise<Uint8Array> {
   const height = Math.max(size, Math.round(image.height * scale));
   const resized = width === image.width && height === image.height
     ? image
-    : await resizeImage(image, width, height);
+    : resizeImage(image, width, height);
   const left = (width - size) >> 1, top = (height - size) >> 1, square = new Uint8Array(size * size * 3);
   for (let row = 0; row < size; row++) {
     const start = ((top + row) * width + left) * 3;

@@ -4,6 +4,7 @@
  * @module
  */
 import { expectShape, type HostTensor, type Rng } from "novae/tensor/mod.ts";
+import { resizeFloats } from "novae/io/mod.ts";
 
 /** A rectangle of whole pixels. */
 export interface CropBox {
@@ -16,17 +17,6 @@ export interface CropBox {
   /** Rows of the box, 1 or more. */
   readonly height: number;
 }
-
-/** For each output place: which inputs it is made of and with what weights. */
-interface Taps {
-  readonly starts: Int32Array;
-  readonly weights: Float32Array;
-  /** Weights a place; unused ones are 0. */
-  readonly width: number;
-}
-
-const tapsCache = new Map<number, Taps>();
-let scratch = new Float32Array(0);
 
 /**
  * Draws the box of a random resized crop: area uniform in `scale` of the image's, aspect ratio log-uniform.
@@ -102,64 +92,15 @@ export function cropInto(
   flip: boolean,
   out: Float32Array,
 ): void {
-  const across = resizeTaps(box.width, size), down = resizeTaps(box.height, size), row = size * 3;
-  if (scratch.length < box.height * row) scratch = new Float32Array(box.height * row);
-  // Rows first, into [box height, size, 3].
-  for (let y = 0; y < box.height; y++) {
-    const start = offset + ((box.top + y) * imageWidth + box.left) * 3;
-    for (let x = 0; x < size; x++) {
-      let r = 0, g = 0, b = 0;
-      for (
-        let k = 0, w = x * across.width, i = start + 3 * across.starts[x];
-        k < across.width;
-        k++, w++, i += 3
-      ) {
-        const weight = across.weights[w];
-        if (weight === 0) continue;
-        r += weight * image[i];
-        g += weight * image[i + 1];
-        b += weight * image[i + 2];
-      }
-      const o = y * row + 3 * (flip ? size - 1 - x : x);
-      scratch[o] = r;
-      scratch[o + 1] = g;
-      scratch[o + 2] = b;
-    }
-  }
-  for (let y = 0; y < size; y++) {
-    const line = out.subarray(y * row, (y + 1) * row).fill(0);
-    for (let k = 0; k < down.width; k++) {
-      const weight = down.weights[y * down.width + k], from = (down.starts[y] + k) * row;
-      if (weight === 0) continue;
-      for (let x = 0; x < row; x++) line[x] += weight * scratch[from + x];
-    }
-  }
-}
-
-function resizeTaps(from: number, to: number): Taps {
-  const key = from * 65536 + to;
-  let taps = tapsCache.get(key);
-  if (taps === undefined) {
-    taps = makeTaps(from, to);
-    if (tapsCache.size >= 1024) tapsCache.clear();
-    tapsCache.set(key, taps);
-  }
-  return taps;
-}
-
-function makeTaps(from: number, to: number): Taps {
-  const step = from / to, reach = Math.max(step, 1), width = Math.min(from, 2 * Math.ceil(reach) + 1);
-  const starts = new Int32Array(to), weights = new Float32Array(to * width);
-  for (let i = 0; i < to; i++) {
-    const centre = (i + 0.5) * step;
-    const start = Math.max(0, Math.min(from - width, Math.floor(centre - reach)));
-    const weight = (k: number) => Math.max(0, 1 - Math.abs(start + k + 0.5 - centre) / reach);
-    let sum = 0;
-    for (let k = 0; k < width; k++) sum += weight(k);
-    for (let k = 0; k < width; k++) weights[i * width + k] = weight(k) / sum;
-    starts[i] = start;
-  }
-  return { starts, weights, width };
+  const area = {
+    offset: offset + (box.top * imageWidth + box.left) * 3,
+    stride: imageWidth * 3,
+    height: box.height,
+    width: box.width,
+    channels: 3,
+  };
+  resizeFloats(image, area, { height: size, width: size }, "bilinear", out);
+  if (flip) flipRows(out, size, 3);
 }
 
 /**
@@ -170,19 +111,26 @@ function makeTaps(from: number, to: number): Taps {
  * @returns a new tensor of the same shape.
  */
 export function flipHorizontal(imageBHWC: HostTensor, flags: ArrayLike<number>): HostTensor {
-  const [count, height, width, channels] = imageBHWC.shape, row = width * channels;
+  const [count, height, width, channels] = imageBHWC.shape, size = height * width * channels;
   expectShape("Cannot flip", [flags.length], [count]);
   const data = Float32Array.from(imageBHWC.data);
   for (let b = 0; b < count; b++) {
-    if (!flags[b]) continue;
-    for (let start = b * height * row; start < (b + 1) * height * row; start += row) {
-      for (let x = 0; x < width; x++) {
-        const to = start + (width - 1 - x) * channels, from = start + x * channels;
-        for (let c = 0; c < channels; c++) data[to + c] = imageBHWC.data[from + c];
+    if (flags[b]) flipRows(data.subarray(b * size, (b + 1) * size), width, channels);
+  }
+  return { dtype: "float32", shape: imageBHWC.shape, data };
+}
+
+/** Swaps left and right of all rows of an image, in place. */
+function flipRows(data: Float32Array, width: number, channels: number): void {
+  for (let start = 0; start < data.length; start += width * channels) {
+    for (let left = 0, right = width - 1; left < right; left++, right--) {
+      for (let c = 0; c < channels; c++) {
+        const l = start + left * channels + c, r = start + right * channels + c, value = data[l];
+        data[l] = data[r];
+        data[r] = value;
       }
     }
   }
-  return { dtype: "float32", shape: imageBHWC.shape, data };
 }
 
 /** Flips each image with the given probability; image b depends on nothing but the stream and b. */

@@ -12,6 +12,7 @@ export * from "./losses.ts";
 export * from "./positions.ts";
 export * from "./preprocessing.ts";
 export * from "./pretrained.ts";
+export * from "./preprocessor_config.ts";
 export * from "./recipe.ts";
 export * from "./self_distillation.ts";
 export * from "./sizes.ts";

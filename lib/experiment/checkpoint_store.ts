@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { z } from "zod";
 import { CheckpointError, flattenTree, type HostTensor, isHostTensor, mapTree } from "novae/tensor/mod.ts";
 import {
+  describeDifference,
   fileError,
+  firstDifference,
   hashFile,
   readJson,
   readSafetensors,
@@ -16,7 +18,6 @@ import {
   writeJson,
   writeSafetensors,
 } from "novae/io/mod.ts";
-import { describeDifference, firstDifference } from "./difference.ts";
 import { parseWith } from "./schema.ts";
 
 /** A checkpoint in memory. `W` and `S` are trees of `HostTensor`; null and undefined leaves are kept out of files. */

@@ -5,7 +5,6 @@
  */
 export * from "./checkpoint_store.ts";
 export * from "./comparison.ts";
-export * from "./difference.ts";
 export * from "./duration.ts";
 export * from "./environment.ts";
 export { MetricsLog, type MetricsRecord } from "./metrics_log.ts";

@@ -6,8 +6,15 @@
  */
 import { dirname, join } from "node:path";
 import { CheckpointError, ConfigError, NovaeError } from "novae/tensor/mod.ts";
-import { fileError, pathExists, readJson, writeFileAtomic, writeJson } from "novae/io/mod.ts";
-import { describeDifference, firstDifference } from "./difference.ts";
+import {
+  describeDifference,
+  fileError,
+  firstDifference,
+  pathExists,
+  readJson,
+  writeFileAtomic,
+  writeJson,
+} from "novae/io/mod.ts";
 import { describeEnvironment, type DeviceChoice, sourceDiff } from "./environment.ts";
 import { appendLine, MetricsLog } from "./metrics_log.ts";
 import {

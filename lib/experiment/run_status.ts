@@ -4,10 +4,9 @@
  * @module
  */
 import os from "node:os";
-import process from "node:process";
 import { z } from "zod";
 import { DataError } from "novae/tensor/mod.ts";
-import { readJson, writeJsonSync } from "novae/io/mod.ts";
+import { isProcessAlive, readJson, writeJsonSync } from "novae/io/mod.ts";
 import { parseWith } from "./schema.ts";
 
 /** "failed": an error ended it; "stopped": a person did. A run that was killed still says "running". */
@@ -70,20 +69,5 @@ export function writeStatus(folder: string, status: RunStatus): void {
 /** Whether another living process on this machine is at work on a run. */
 export function isRunningElsewhere(status: RunStatus): boolean {
   if (status.state !== "running" || status.host !== os.hostname() || status.pid === Deno.pid) return false;
-  try {
-    process.kill(status.pid, 0); // signal 0 only asks whether the process exists
-  } catch (error) {
-    return (error as { code?: string }).code === "EPERM"; // it exists and is someone else's
-  }
-  return !isOtherProgram(status.pid);
-}
-
-/** Whether a process is surely no Deno: the number of a killed run may have gone to another program since. */
-function isOtherProgram(pid: number): boolean {
-  if (Deno.build.os !== "linux") return false;
-  try {
-    return !Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes("deno");
-  } catch {
-    return false;
-  }
+  return isProcessAlive(status.pid);
 }

@@ -21,12 +21,14 @@ export function hashBytes(...parts: (string | ArrayBufferView)[]): string {
 /**
  * The SHA-256 of a file, read piece by piece.
  *
+ * @param start where to begin, in bytes; 0 if omitted.
  * @throws DataError if the file is missing or cannot be read.
  */
-export async function hashFile(path: string): Promise<string> {
+export async function hashFile(path: string, start = 0): Promise<string> {
   const hash = createHash("sha256");
   try {
     using file = await Deno.open(path);
+    await file.seek(start, Deno.SeekMode.Start);
     const piece = new Uint8Array(1 << 20);
     for (let got = await file.read(piece); got !== null; got = await file.read(piece)) {
       hash.update(piece.subarray(0, got));

@@ -12,6 +12,8 @@ export {
   writeJson,
   writeJsonSync,
 } from "./atomic_file.ts";
+export * from "./claims.ts";
+export * from "./difference.ts";
 export * from "./file_error.ts";
 export * from "./half.ts";
 export * from "./hash.ts";
@@ -23,8 +25,12 @@ export * from "./npz.ts";
 export { openWeights, type Weights } from "./open_weights.ts";
 export * from "./pickle_values.ts";
 export * from "./pytorch_checkpoint.ts";
+export * from "./open_files.ts";
+export * from "./process_alive.ts";
 export * from "./read_file.ts";
+export * from "./resize.ts";
+export { PRECISION_BITS, type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
 export * from "./safetensors.ts";
 export type { SafetensorsEntry, SafetensorsHeader } from "./safetensors_header.ts";
 export { stateDict } from "./state_dict.ts";
-export type { StoredDType } from "./stored_elements.ts";
+export { decodeElements, type StoredDType } from "./stored_elements.ts";

@@ -11,6 +11,7 @@ import { writeFileAtomic } from "./atomic_file.ts";
 import { FileRanges } from "./byte_ranges.ts";
 import { fileError } from "./file_error.ts";
 import { FLOAT16_MAX, toFloat16Bits } from "./half.ts";
+import { hashBytes } from "./hash.ts";
 import type { LazyTensor } from "./lazy_tensor.ts";
 import {
   parseSafetensorsHeader,
@@ -31,6 +32,8 @@ export interface SafetensorsFile {
 export interface SafetensorsOptions {
   /** Storage of float32 tensors; "float32" if omitted. Other tensors keep their type. */
   readonly dtype?: "float32" | "float16";
+  /** Whether the metadata tell the SHA-256 of the data as `sha256`; false if omitted. */
+  readonly hashed?: boolean;
 }
 
 /**
@@ -58,7 +61,7 @@ export async function writeSafetensors(
   options: SafetensorsOptions = {},
 ): Promise<void> {
   const named = tensors instanceof Map ? [...tensors] : Object.entries(tensors);
-  await writeFileAtomic(path, encode(path, named, metadata, options.dtype ?? "float32"));
+  await writeFileAtomic(path, encode(path, named, metadata, options));
 }
 
 /**
@@ -169,10 +172,38 @@ function* encode(
   path: string,
   named: [string, HostTensor][],
   metadata: Readonly<Record<string, string>>,
-  floats: "float32" | "float16",
+  { dtype: floats = "float32", hashed = false }: SafetensorsOptions,
 ): Generator<Uint8Array> {
-  const stored = named.map(([name, tensor]) => ({ name, tensor, ...storage(name, tensor, floats) }));
+  const stored: StoredTensor[] = named.map(([name, tensor]) => ({
+    name,
+    tensor,
+    ...storage(name, tensor, floats),
+  }));
   stored.sort((a, b) => b.width - a.width || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  const pieces = stored.map(({ name, tensor, dtype }) => () => {
+    const { data } = tensor;
+    if (dtype === "F16") return halfBytes(path, name, data as Float32Array);
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  });
+  const ready = hashed ? pieces.map((piece) => piece()) : null;
+  const about = ready === null ? metadata : { ...metadata, sha256: hashBytes(...ready) };
+  yield headerBytes(stored, about);
+  if (ready !== null) yield* ready;
+  else for (const piece of pieces) yield piece();
+}
+
+interface StoredTensor {
+  readonly name: string;
+  readonly tensor: HostTensor;
+  readonly dtype: StoredDType;
+  /** Bytes an element. */
+  readonly width: number;
+}
+
+function headerBytes(
+  stored: readonly StoredTensor[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
   const header: Record<string, unknown> = Object.create(null); // any name is a key, also __proto__
   if (Object.keys(metadata).length > 0) header.__metadata__ = checkedMetadata(metadata);
   let offset = 0;
@@ -185,12 +216,7 @@ function* encode(
   const padded = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
   padded.set(text, 8);
-  yield padded;
-  for (const { name, tensor, dtype } of stored) {
-    const { data } = tensor;
-    if (dtype === "F16") yield halfBytes(path, name, data as Float32Array);
-    else yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  }
+  return padded;
 }
 
 function storage(

@@ -13,5 +13,6 @@ export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./optimizer.ts";
 export * from "./positions.ts";
+export * from "./resize.ts";
 export * from "./schedule.ts";
 export * from "./training_loop.ts";

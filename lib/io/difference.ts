@@ -4,7 +4,7 @@
  * @module
  */
 import { flattenTree } from "novae/tensor/mod.ts";
-import { canonicalJson } from "novae/io/mod.ts";
+import { canonicalJson } from "./hash.ts";
 
 /** One key with different values. */
 export interface Difference {
