@@ -8,6 +8,7 @@ import { DeviceError, flattenTree, type HostTensor } from "novae/tensor/mod.ts";
 import type { DType } from "novae/tensor/mod.ts";
 import type { CompiledDevice } from "./device.ts";
 import { type DeviceStorage, DeviceTensor, isFeedTensor } from "./device_tensor.ts";
+import { outputsInPlace } from "./in_place.ts";
 import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
 import { createSession, messageOf } from "./session.ts";
 import { type TracedFunction, traceFunction } from "./traced_function.ts";
@@ -71,7 +72,16 @@ export async function compileFunction(
     traceMs,
     sessionMs: performance.now() - start - traceMs,
   };
-  return new CompiledFunction(graph, traced, session, options.donate);
+  const inPlace = onCpu ? outputsInPlace(traced.outputs, donatedNames(args, options.donate)) : new Map();
+  return new CompiledFunction(graph, traced, session, options.donate, inPlace);
+}
+
+/** Names of the graph's inputs that come from donated arguments. */
+function donatedNames(args: readonly unknown[], donate: readonly number[]): Set<string> {
+  const leaves = args.flatMap((arg, index) =>
+    flattenTree(arg, isFeedTensor).filter(({ value }) => isFeedTensor(value)).map(() => index)
+  );
+  return new Set(leaves.flatMap((index, i) => donate.includes(index) ? `in${i}` : []));
 }
 
 /** A session with the tree of its outputs and, for donated arguments, the buffers that await reuse. */
@@ -83,23 +93,34 @@ export class CompiledFunction {
     readonly traced: TracedFunction,
     readonly session: ort.InferenceSession,
     readonly donate: readonly number[],
+    /** Input whose memory an output takes if it is donated, by name. */
+    readonly inPlace: ReadonlyMap<string, string> = new Map(),
   ) {}
 
-  /** Runs the graph on arguments of its signature. If that fails, donated tensors are as they were before. */
+  /**
+   * Runs the graph on arguments of its signature. If that fails, donated tensors are as they were before, save those
+   * that were to be written over: these are lost.
+   */
   async run(args: readonly unknown[]): Promise<unknown> {
     const feeds = this.#feeds(args);
     const donated = this.#takeDonated(args);
-    const buffers = [...donated.values()].map((storage) => storage.handle as ort.Tensor);
-    const fetches: Record<string, ort.Tensor | null> = {};
+    const written = this.#writtenOver(feeds, donated);
+    const overwritten = new Set<ort.Tensor>(Object.values(written));
+    const buffers = [...donated.values()].map((storage) => storage.handle as ort.Tensor)
+      .filter((buffer) => !overwritten.has(buffer));
+    const fetches: Record<string, ort.Tensor | null> = { ...written };
     let results: ort.InferenceSession.ReturnType;
     try {
       this.#reserve(fetches, buffers);
       results = await this.session.run(feeds, fetches);
     } catch (error) {
-      this.#recycle(Object.values(fetches).filter((buffer) => buffer !== null));
-      for (const [tensor, storage] of donated) tensor.restore(storage);
-      const { name, device } = this.graph;
-      throw new DeviceError(`Cannot run ${name} on ${device}: ${failure(messageOf(error))}`, {
+      const reserved = Object.values(fetches).filter((buffer) => buffer !== null);
+      this.#recycle(reserved.filter((buffer) => !overwritten.has(buffer)));
+      for (const [tensor, storage] of donated) {
+        if (!overwritten.has(storage.handle as ort.Tensor)) tensor.restore(storage);
+      }
+      const { name, device } = this.graph, lost = overwritten.size > 0 ? "; donated arguments are lost" : "";
+      throw new DeviceError(`Cannot run ${name} on ${device}: ${failure(messageOf(error))}${lost}`, {
         cause: error,
       });
     }
@@ -150,6 +171,21 @@ export class CompiledFunction {
     return taken;
   }
 
+  /** Donated memory by the name of the output that takes it; memory that is fed twice is not written. */
+  #writtenOver(
+    feeds: Readonly<Record<string, ort.Tensor>>,
+    donated: ReadonlyMap<DeviceTensor, DeviceStorage>,
+  ): Record<string, ort.Tensor> {
+    const free = new Set([...donated.values()].map(({ handle }) => handle as ort.Tensor));
+    const seen = new Set<ort.Tensor>();
+    for (const tensor of Object.values(feeds)) {
+      if (seen.has(tensor)) free.delete(tensor);
+      seen.add(tensor);
+    }
+    const written = [...this.inPlace].filter(([, input]) => free.has(feeds[input]));
+    return Object.fromEntries(written.map(([output, input]) => [output, feeds[input]]));
+  }
+
   /** On the CPU outputs go to spare buffers of their shape, as many as are donated back. */
   #reserve(fetches: Record<string, ort.Tensor | null>, donated: readonly ort.Tensor[]): void {
     const coming = new Map<string, number>();
@@ -160,6 +196,7 @@ export class CompiledFunction {
       }
     }
     for (const { name, value } of this.traced.outputs) {
+      if (fetches[name]) continue;
       const dtype = value.dtype as DType, key = bufferKey(dtype, value.shape), left = coming.get(key) ?? 0;
       coming.set(key, left - 1);
       fetches[name] = left > 0

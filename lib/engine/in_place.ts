@@ -29,7 +29,8 @@ const ELEMENT_BY_ELEMENT = new Set(["Add", "Div", "Mul", "Sub"]);
  *
  * An input is only given to an output that cannot be computed before everything else that reads the input, whatever
  * order ONNX Runtime chooses: all readers are among the operations that the output depends on. A training step with
- * clipped gradients has such an order, since each update needs the norm and the norm the whole backward pass.
+ * clipped gradients has such an order, since each update needs the norm and the norm the whole backward pass. Of
+ * several inputs the nearest is taken: a running mean takes the mean before and not the parameter.
  *
  * @param donated names of the inputs whose memory may be written.
  * @returns name of the input by name of the output.
@@ -38,39 +39,27 @@ export function outputsInPlace(
   outputs: readonly ModelOutput[],
   donated: ReadonlySet<string>,
 ): Map<string, string> {
-  const order = operationsInOrder(outputs.map(({ value }) => value));
-  const rank = new Map(order.map((node, i) => [node, i]));
-  const readers = readersOf(order);
-  const named = new Set(outputs.map(({ value }) => value));
-  const free = new Set<Value>();
-  for (const node of order) {
-    for (const input of node.inputs) {
-      if (input && donated.has(input.name) && !input.producer && !named.has(input)) free.add(input);
-    }
-  }
-  const pairs = new Map<string, string>();
-  // Early results first: a running mean is needed for the parameter's update, so the other way the update would take
-  // the memory of the mean.
-  const computed = outputs.filter(({ value }) => value.producer)
-    .sort((a, b) => rank.get(a.value.producer!)! - rank.get(b.value.producer!)!);
-  const taken = new Set<Value>();
-  for (const { name, value } of computed) {
-    if (taken.has(value)) continue; // the same value twice needs memory twice
-    taken.add(value);
-    const before = ancestorsOf(value.producer!);
-    const input = [...free].find((candidate) =>
+  const readers = readersOf(operationsInOrder(outputs.map(({ value }) => value)));
+  const results = new Set(outputs.map(({ value }) => value));
+  const taken = new Set<Value>(), pairs = new Map<string, string>();
+  for (const { name, value } of outputs) {
+    if (!value.producer || taken.has(value)) continue; // the same value twice needs memory twice
+    const { operations, inputs } = ancestorsOf(value.producer);
+    const input = inputs.find((candidate) =>
+      donated.has(candidate.name) && !taken.has(candidate) && !results.has(candidate) &&
       candidate.dtype === value.dtype && sameShape(candidate.shape, value.shape) &&
-      readers.get(candidate)!.every((reader) => mayReadBefore(reader, candidate, value, before, named))
+      readers.get(candidate)!.every((reader) => readsInTime(reader, candidate, value, operations, results))
     );
+    taken.add(value);
     if (!input) continue;
-    free.delete(input);
+    taken.add(input);
     pairs.set(name, input.name);
   }
   return pairs;
 }
 
 /** Whether an operation that reads `input` is done, or reads each element in time, when `output` is written over it. */
-function mayReadBefore(
+function readsInTime(
   reader: GraphNode,
   input: Value,
   output: Value,
@@ -104,17 +93,23 @@ function readersOf(order: readonly GraphNode[]): Map<Value, GraphNode[]> {
   return readers;
 }
 
-function ancestorsOf(node: GraphNode): Set<GraphNode> {
-  const found = new Set<GraphNode>(), pending = [node];
-  while (pending.length > 0) {
-    for (const input of pending.pop()!.inputs) {
-      const producer = input?.producer;
-      if (!producer || found.has(producer)) continue;
-      found.add(producer);
-      pending.push(producer);
+/** What an operation needs: operations, and inputs of the graph from the nearest to the farthest. */
+function ancestorsOf(node: GraphNode): { operations: Set<GraphNode>; inputs: Value[] } {
+  const operations = new Set<GraphNode>(), inputs = new Set<Value>();
+  let layer = [node];
+  while (layer.length > 0) {
+    const next: GraphNode[] = [];
+    for (const value of layer.flatMap((one) => one.inputs)) {
+      if (!value || value.constant) continue;
+      if (!value.producer) inputs.add(value);
+      else if (!operations.has(value.producer)) {
+        operations.add(value.producer);
+        next.push(value.producer);
+      }
     }
+    layer = next;
   }
-  return found;
+  return { operations, inputs: [...inputs] };
 }
 
 /** All operations that the values need, each behind those it needs itself. */

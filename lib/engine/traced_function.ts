@@ -61,14 +61,22 @@ export function traceFunction(
     ? blockRows(recorded.graph, recorded.outputs)
     : recorded;
   const outputs = values.map((value, i): ModelOutput => ({ name: outputName(i, result.paths[i]), value }));
+  return {
+    model: writeModel(graph, outputs, name, options.metadata),
+    outputs,
+    rebuild: rebuilder(result.tree, outputs),
+  };
+}
+
+/** A function of its own, so that it does not keep the arguments of the trace alive. */
+function rebuilder(tree: unknown, outputs: readonly ModelOutput[]): TracedFunction["rebuild"] {
   const isSlot = (leaf: unknown) => leaf instanceof OutputSlot;
-  const rebuild = (tensors: ReadonlyMap<string, unknown>) =>
+  return (tensors) =>
     mapTree(
-      result.tree,
+      tree,
       isSlot,
       (leaf) => leaf instanceof OutputSlot ? tensors.get(outputs[leaf.index].name) : leaf,
     );
-  return { model: writeModel(graph, outputs, name, options.metadata), outputs, rebuild };
 }
 
 /** Stands for output `index` in the returned tree. */
