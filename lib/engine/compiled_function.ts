@@ -9,8 +9,9 @@ import type { DType } from "novae/tensor/mod.ts";
 import type { CompiledDevice } from "./device.ts";
 import { type DeviceStorage, DeviceTensor, isFeedTensor } from "./device_tensor.ts";
 import { outputsInPlace } from "./in_place.ts";
-import { allocate, OrtStorage, toOrtTensor } from "./ort_storage.ts";
-import { createSession, messageOf } from "./session.ts";
+import { allocate } from "./ort_native.ts";
+import { OrtStorage, toOrtTensor } from "./ort_storage.ts";
+import { createSession, type GraphSession, messageOf } from "./session.ts";
 import { type TracedFunction, traceFunction } from "./traced_function.ts";
 
 /** What a compiled graph consists of and took. */
@@ -59,7 +60,7 @@ export async function compileFunction(
   }
   const traced = traceFunction(fn, args, { cpuOperators: onCpu, halfProducts, name: options.name });
   const traceMs = performance.now() - start;
-  const session = await createSession(traced.model.bytes, options.device, {
+  const session = await createSession(traced.model, options.device, {
     threads: options.threads,
     outputs: options.device === "webgpu" ? "gpu-buffer" : "cpu",
   });
@@ -91,7 +92,7 @@ export class CompiledFunction {
   constructor(
     readonly graph: CompiledGraph,
     readonly traced: TracedFunction,
-    readonly session: ort.InferenceSession,
+    readonly session: GraphSession,
     readonly donate: readonly number[],
     /** Input whose memory an output takes if it is donated, by name. */
     readonly inPlace: ReadonlyMap<string, string> = new Map(),
@@ -109,7 +110,7 @@ export class CompiledFunction {
     const buffers = [...donated.values()].map((storage) => storage.handle as ort.Tensor)
       .filter((buffer) => !overwritten.has(buffer));
     const fetches: Record<string, ort.Tensor | null> = { ...written };
-    let results: ort.InferenceSession.ReturnType;
+    let results: Readonly<Record<string, ort.OnnxValue>>;
     try {
       this.#reserve(fetches, buffers);
       results = await this.session.run(feeds, fetches);

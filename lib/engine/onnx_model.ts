@@ -6,12 +6,12 @@
  * @module
  */
 import protobuf from "protobufjs";
+import type { DType } from "novae/tensor/mod.ts";
 import { CONTRIB_DOMAIN, type Graph, type GraphNode, type NodeAttribute, type Value } from "./graph.ts";
 import type { ValueType } from "./graph.ts";
 
 /** Protocol buffer wire types. */
 const VARINT = 0, BYTES = 2, FIXED32 = 5;
-/** ONNX element type codes. */
 /** ONNX's codes of the element types. */
 export const ELEMENT_TYPE: Readonly<Record<ValueType, number>> = {
   float32: 1,
@@ -35,11 +35,20 @@ export interface ModelOutput {
 
 /** A written model and what it consists of. */
 export interface OnnxModel {
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   /** Inputs that the outputs depend on. */
   readonly inputNames: ReadonlySet<string>;
+  /** Names, element types and shapes of the outputs. */
+  readonly outputs: readonly OutputForm[];
   /** How often each operator occurs. */
   readonly nodeCounts: Readonly<Record<string, number>>;
+}
+
+/** What an output is. */
+export interface OutputForm {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
 }
 
 /** Serialises the part of a graph that the outputs need. */
@@ -89,7 +98,12 @@ export function writeModel(
   }
   const nodeCounts: Record<string, number> = {};
   for (const node of nodes) nodeCounts[node.op] = (nodeCounts[node.op] ?? 0) + 1;
-  return { bytes: writer.finish(), inputNames: new Set(inputs.map((value) => value.name)), nodeCounts };
+  return {
+    bytes: writer.finish() as Uint8Array<ArrayBuffer>,
+    inputNames: new Set(inputs.map((value) => value.name)),
+    outputs: outputs.map(({ name, value: { dtype, shape } }) => ({ name, dtype: dtype as DType, shape })),
+    nodeCounts,
+  };
 }
 
 /** A value takes the name of the first output it stands for; inputs, constants and repetitions are copied. */

@@ -4,11 +4,11 @@
  * @module
  */
 import * as ort from "onnxruntime-node";
-import { type DType, type HostTensor, sizeOf, type TypedArray } from "novae/tensor/mod.ts";
+import { type DType, type HostTensor, type TypedArray } from "novae/tensor/mod.ts";
 import type { DeviceStorage } from "./device_tensor.ts";
 import { Graph } from "./graph.ts";
 import { writeModel } from "./onnx_model.ts";
-import { createSession } from "./session.ts";
+import { createSession, type GraphSession } from "./session.ts";
 
 /** Storage in one of ONNX Runtime's tensors, in host memory or in a GPU buffer. */
 export class OrtStorage implements DeviceStorage {
@@ -30,33 +30,22 @@ export function toOrtTensor({ dtype, shape, data }: HostTensor): ort.Tensor {
   return new ort.Tensor(dtype, data as never, shape);
 }
 
-/** Host memory for an output. */
-export function allocate(dtype: DType, shape: readonly number[]): ort.Tensor {
-  const size = sizeOf(shape);
-  const data = dtype === "float32"
-    ? new Float32Array(size)
-    : dtype === "int32"
-    ? new Int32Array(size)
-    : new Uint8Array(size);
-  return toOrtTensor({ dtype, shape, data });
-}
-
 /** Downloading through `getData` aborts the process in ONNX Runtime 1.30, so a copy to the host is run instead. */
 async function download(tensor: ort.Tensor): Promise<TypedArray> {
   const session = await copySession(tensor.type as DType, tensor.dims);
-  const { y } = await session.run({ x: tensor });
-  return y.data as TypedArray;
+  const { y } = await session.run({ x: tensor }, { y: null });
+  return (y as ort.Tensor).data as TypedArray;
 }
 
-const copySessions = new Map<string, Promise<ort.InferenceSession>>();
+const copySessions = new Map<string, Promise<GraphSession>>();
 
-function copySession(dtype: DType, shape: readonly number[]): Promise<ort.InferenceSession> {
+function copySession(dtype: DType, shape: readonly number[]): Promise<GraphSession> {
   const key = `${dtype}[${shape.join()}]`;
   let session = copySessions.get(key);
   if (!session) {
     const graph = new Graph();
     const value = graph.input("x", { shape, dtype });
-    session = createSession(writeModel(graph, [{ name: "y", value }], "copy").bytes, "webgpu");
+    session = createSession(writeModel(graph, [{ name: "y", value }], "copy"), "webgpu");
     copySessions.set(key, session);
   }
   return session;
