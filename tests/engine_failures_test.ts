@@ -94,6 +94,7 @@ Deno.test("memory that a device lacks is told apart from other failures (simulat
       "vkAllocateMemory failed with VK_ERROR_OUT_OF_DEVICE_MEMORY",
       "Buffer size (68719476736) exceeds the max buffer size limit (2147483648).",
       "std::bad_alloc",
+      "WebGPU validation failed. [Invalid Buffer (unlabeled)] is invalid due to a previous error.",
     ]
   ) {
     await assert.rejects((await failing(reason)).run([pair]), {

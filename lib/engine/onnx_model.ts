@@ -11,7 +11,6 @@ import type { ValueType } from "./graph.ts";
 
 /** Protocol buffer wire types. */
 const VARINT = 0, BYTES = 2, FIXED32 = 5;
-/** ONNX element type codes. */
 /** ONNX's codes of the element types. */
 export const ELEMENT_TYPE: Readonly<Record<ValueType, number>> = {
   float32: 1,
