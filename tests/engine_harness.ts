@@ -108,6 +108,29 @@ export function assertClose(actual: HostTensor, expected: HostTensor, name: stri
   }
 }
 
+/** Gradients of Σ f ∘ (1, 2, 3, …)/n, so that no two outputs weigh the same. */
+export function gradients(
+  name: string,
+  inputs: HostTensor[],
+  fn: Case["fn"],
+  fixed: HostTensor[] = [],
+  reference?: Case["fn"],
+): Case {
+  const of = (f: Case["fn"]) => (...all: tf.Tensor[]) => {
+    const rest = all.slice(inputs.length);
+    const loss = (...xs: tf.Tensor[]) => {
+      const result = f(...xs, ...rest);
+      const terms = (Array.isArray(result) ? result : [result]).map((y) =>
+        tf.sum(tf.mul(y, tf.reshape(tf.linspace(0.5, 1.5, y.size), y.shape)))
+      );
+      return tf.addN(terms);
+    };
+    return tf.grads(loss)(all.slice(0, inputs.length));
+  };
+  const all = [...inputs, ...fixed];
+  return { name: `gradient of ${name}`, inputs: all, fn: of(fn), reference: reference && of(reference) };
+}
+
 /** What must be the same before and after a trace. */
 export function engineState(): Record<string, unknown> {
   const { numTensors, numDataBuffers, numBytes } = tf.memory();

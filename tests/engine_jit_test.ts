@@ -1,4 +1,4 @@
-/** What `jit` promises: signatures, constants, donation, devices. What it refuses is in engine_bad_input_test.ts. */
+/** What `jit` promises: signatures, constants, donation, devices. What it refuses is in engine_bad_input_test.ts and engine_failures_test.ts. */
 import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
 import {
@@ -10,7 +10,7 @@ import {
   read,
   resolveDevice,
 } from "novae/engine/mod.ts";
-import { DeviceError, float32, type HostTensor, int32, rows, scalar } from "novae/tensor/mod.ts";
+import { float32, type HostTensor, int32, rows, scalar } from "novae/tensor/mod.ts";
 import { assertClose, eager, engineState, normal, toTf } from "./engine_harness.ts";
 
 await tf.setBackend("cpu");

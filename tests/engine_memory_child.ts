@@ -1,6 +1,6 @@
 /**
  * Runs a function whose intermediate value is larger than any address space, so that its allocation fails whatever
- * the machine promises; prints what came of it as JSON. Started by engine_bad_input_test.ts.
+ * the machine promises; prints what came of it as JSON. Started by engine_failures_test.ts.
  */
 import * as tf from "@tensorflow/tfjs";
 import { jit, read } from "novae/engine/mod.ts";

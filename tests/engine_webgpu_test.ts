@@ -19,7 +19,8 @@ const reason = `no Vulkan driver: neither VK_ICD_FILENAMES nor ${SWIFTSHADER}`;
 if (!found) console.log(`webgpu device not tested: ${reason}`);
 
 Deno.test({
-  name: "kernels and a training step with state on the device are the same on webgpu",
+  name:
+    "every kernel and a training step with state on the device are the same on webgpu, which may run out of memory",
   ignore: !found,
   async fn() {
     const worker = new URL("./engine_webgpu_worker.ts", import.meta.url).pathname;
@@ -30,6 +31,13 @@ Deno.test({
     const lines = new TextDecoder().decode(stdout).trim().split("\n");
     assert.ok(success && lines.at(-1) === "DONE", new TextDecoder().decode(stderr).slice(-2000));
     assert.deepEqual(lines.filter((line) => line.startsWith("DIFFERS")), []);
+    assert.equal(lines.find((line) => line.startsWith("MISSED")), "MISSED ");
+    const notThere = lines.filter((line) => line.startsWith("NOT-THERE"));
+    assert.deepEqual(notThere.map((line) => line.split(":")[0]), ["NOT-THERE pow of int32"]);
+    assert.match(
+      lines.find((line) => line.startsWith("MEMORY"))!,
+      /^MEMORY \[2,3,4,5\] Cannot run grow on webgpu: its memory is not enough; use a smaller batch or checkpoint\(\) \(/,
+    );
     if (found === SWIFTSHADER) {
       assert.match(
         lines.find((line) => line.startsWith("AUTO"))!,

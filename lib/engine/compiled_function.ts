@@ -222,16 +222,20 @@ export class CompiledFunction {
   }
 }
 
+/** What ONNX Runtime and Dawn say when there is no memory; the last of a buffer that could not be made. */
+const NO_MEMORY = new RegExp(
+  "failed to allocate|allocation failed|out.of.(device.|host.)?memory|bad_alloc|max buffer size|\\[Invalid Buffer",
+  "i",
+);
+/** What they say when the GPU has gone; the last of anything asked of it afterwards. */
+const DEVICE_LOST = /device.{0,40}\blost|lost.{0,40}device|instance reference no longer exists/i;
+
 /** ONNX Runtime's reason, with advice for the two that a person can do something about. */
 function failure(reason: string): string {
-  if (
-    /failed to allocate|allocation failed|out.of.(device.|host.)?memory|bad_alloc|max buffer size/i.test(
-      reason,
-    )
-  ) {
+  if (NO_MEMORY.test(reason)) {
     return `its memory is not enough; use a smaller batch or checkpoint() (${reason})`;
   }
-  if (/device.{0,40}\blost|lost.{0,40}device|instance reference no longer exists/i.test(reason)) {
+  if (DEVICE_LOST.test(reason)) {
     return `the device was lost; go on from the last checkpoint in a new process (${reason})`;
   }
   return reason;

@@ -1,7 +1,7 @@
 /** Gathering, scattering, and tensors made inside of a function. */
 import * as tf from "@tensorflow/tfjs";
 import { type Case, integers, normal, truths, uniform, wholeNumbers } from "../engine_harness.ts";
-import { product, show } from "./sizes.ts";
+import { product, RANKED, show } from "./sizes.ts";
 
 const INDEX_SHAPES: readonly number[][] = [[], [1], [7], [2, 2], [0], [3, 1, 2]];
 
@@ -10,6 +10,11 @@ const gathers: Case[] = [
     name: `gather ${show(picked)} of ${show(shape)}`,
     inputs: [normal(...shape), integers(0, 3, ...picked)],
     fn: (x, ids) => [...shape.map((_, axis) => tf.gather(x, ids, axis)), tf.gather(x, ids, -1)],
+  })),
+  ...RANKED.map((shape): Case => ({
+    name: `gather of ${show(shape)}`,
+    inputs: [normal(...shape), integers(0, 2, 3)],
+    fn: (x, ids) => shape.flatMap((extent, axis) => extent > 1 ? [tf.gather(x, ids, axis)] : []),
   })),
   {
     name: "gather of int32 and of bool",

@@ -1,17 +1,7 @@
 /** Changes of shape and order at every rank, axis and side. */
 import * as tf from "@tensorflow/tfjs";
 import { type Case, integers, normal, truths } from "../engine_harness.ts";
-import { axisSets, product, show } from "./sizes.ts";
-
-/** A tensor of each rank with all extents different, so that no two axes can be mistaken for one another. */
-const RANKED: readonly number[][] = [[5], [2, 3], [2, 3, 4], [2, 3, 4, 5], [2, 3, 1, 4, 5], [
-  2,
-  1,
-  3,
-  2,
-  4,
-  2,
-]];
+import { axisSets, product, RANKED, show } from "./sizes.ts";
 
 const reversed = (rank: number) => Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
 const rotated = (rank: number) => Array.from({ length: rank }, (_, axis) => (axis + 1) % rank);
@@ -124,8 +114,18 @@ const joins: Case[] = [
       x,
     ) => [tf.concat([n, n]), tf.concat([t, t], 1), tf.concat([x, tf.zeros([2, 2])], 1), tf.stack([n, n], 1)],
   },
+  ...RANKED.map((shape): Case => ({
+    name: `split and unstack ${show(shape)}`,
+    inputs: [normal(...shape)],
+    fn: (x) =>
+      shape.flatMap((extent, axis) => [
+        ...tf.split(x, extent, axis),
+        ...tf.split(x, extent > 1 ? [1, extent - 1] : [1], axis),
+        ...tf.unstack(x, axis),
+      ]),
+  })),
   {
-    name: "split and unstack",
+    name: "split and unstack into several",
     inputs: [normal(4, 6, 2)],
     fn: (x) => [
       ...[[3, 1], [1, 0], [4, 0], [2, -1]].flatMap(([count, axis]) => tf.split(x, count, axis)),
@@ -172,12 +172,16 @@ const slices: Case[] = [
       tf.stridedSlice(x, [3, 3], [3, 5], [1, 1]),
     ],
   },
-  ...RANKED.filter((shape) => shape.length <= 4).map((shape): Case => ({
+  ...RANKED.map((shape): Case => ({
     name: `reverse ${show(shape)}`,
     inputs: [normal(...shape)],
     fn: (
       x,
-    ) => [tf.reverse(x), ...axisSets(shape.length).map((axes) => tf.reverse(x, axes)), tf.reverse(x, -1)],
+    ) => [
+      tf.reverse(x),
+      ...axisSets(Math.min(shape.length, 4)).map((axes) => tf.reverse(x, axes)),
+      tf.reverse(x, -1),
+    ],
   })),
 ];
 
@@ -194,7 +198,7 @@ function paddings(shape: readonly number[]): [number, number][][] {
 }
 
 const padding: Case[] = [
-  ...RANKED.filter((shape) => shape.length <= 4).map((shape): Case => ({
+  ...RANKED.map((shape): Case => ({
     name: `pad ${show(shape)}`,
     inputs: [normal(...shape), integers(-9, 9, ...shape)],
     fn: (x, n) =>
@@ -214,7 +218,7 @@ const padding: Case[] = [
 ];
 
 const repeats: Case[] = [
-  ...RANKED.filter((shape) => shape.length <= 4).map((shape): Case => ({
+  ...RANKED.map((shape): Case => ({
     name: `tile ${show(shape)}`,
     inputs: [normal(...shape)],
     fn: (x) => [

@@ -36,6 +36,16 @@ export const PAIRS: readonly [number[], number[]][] = [
   [[], [2, 0, 3]],
 ];
 
+/** A tensor of each rank with all extents different, so that no two axes can be mistaken for one another. */
+export const RANKED: readonly number[][] = [[5], [2, 3], [2, 3, 4], [2, 3, 4, 5], [2, 3, 1, 4, 5], [
+  2,
+  1,
+  3,
+  2,
+  4,
+  2,
+]];
+
 /** Extents of matrices around the tiles of products. */
 export const TILE = [1, 15, 16, 17];
 

@@ -4,11 +4,9 @@
  * @module
  */
 import type { DType } from "novae/tensor/mod.ts";
+import { ELEMENT_TYPE } from "../onnx_model.ts";
 import { cannotCompile, type Kernel, type Recorder, type Traced } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
-
-/** ONNX codes of element types, for Cast. */
-const CAST_CODE: Record<DType, number> = { float32: 1, int32: 6, bool: 9 };
 
 /** Converts elements; float to int truncates, to bool tests for not zero. */
 export function cast(recorder: Recorder, x: Traced, dtype: DType): Traced {
@@ -21,7 +19,7 @@ export function cast(recorder: Recorder, x: Traced, dtype: DType): Traced {
       dtype,
     );
   }
-  return elementwise(recorder, "Cast", [x], dtype, { to: CAST_CODE[dtype] });
+  return elementwise(recorder, "Cast", [x], dtype, { to: ELEMENT_TYPE[dtype] });
 }
 
 /** Refuses truth values, with which tfjs computes as if they were bytes. */

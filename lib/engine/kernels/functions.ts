@@ -3,12 +3,10 @@
  *
  * @module
  */
+import { ELEMENT_TYPE } from "../onnx_model.ts";
 import type { Kernel, Recorder, Traced } from "../recorder.ts";
 import { broadcastShapes, elementwise, withNumber } from "./broadcasting.ts";
 import { select } from "./elementwise.ts";
-
-/** ONNX codes of element types between which values pass here, for Cast. */
-const CAST_INT32 = 6, CAST_INT64 = 7, CAST_FLOAT64 = 11;
 
 const compare = (recorder: Recorder, op: string, a: Traced, b: Traced | number): Traced =>
   elementwise(recorder, op, [a, typeof b === "number" ? recorder.fill(b, [], a.dtype) : b], "bool");
@@ -21,7 +19,7 @@ const floorDivide: Kernel = (recorder, { a, b }) => {
   const { graph } = recorder, shape = broadcastShapes(a.value.shape, b.value.shape);
   const spec = { shape, dtype: "float64" as const };
   const [dividend, divisor] = [a, b].map(({ value }) =>
-    graph.node("Cast", [value], { shape: value.shape, dtype: "float64" }, { to: CAST_FLOAT64 })
+    graph.node("Cast", [value], { shape: value.shape, dtype: "float64" }, { to: ELEMENT_TYPE.float64 })
   );
   const quotient = graph.node("Floor", [graph.node("Div", [dividend, divisor], spec)], spec);
   const isFinite = graph.node("Equal", [
@@ -32,8 +30,8 @@ const floorDivide: Kernel = (recorder, { a, b }) => {
     dtype: "bool",
   });
   const finite = graph.node("Where", [isFinite, quotient, graph.scalar(0, "float64")], spec);
-  const long = graph.node("Cast", [finite], { shape, dtype: "int64" }, { to: CAST_INT64 });
-  const value = graph.node("Cast", [long], { shape, dtype: "int32" }, { to: CAST_INT32 });
+  const long = graph.node("Cast", [finite], { shape, dtype: "int64" }, { to: ELEMENT_TYPE.int64 });
+  const value = graph.node("Cast", [long], { shape, dtype: "int32" }, { to: ELEMENT_TYPE.int32 });
   return { value, shape: broadcastShapes(a.shape, b.shape), dtype: "int32" };
 };
 

@@ -86,18 +86,28 @@ const prod = around(
   (own) => (dy, [x], attrs) => own(dy, [x], { ...attrs, axis: tf.util.parseAxisParam(attrs.axis, x.shape) }),
 );
 
+/** `einsum(terms → result)`, where tfjs's cpu kernel fails for scalars too. */
+function sumOfProducts(terms: readonly string[], tensors: readonly tf.Tensor[], result: string): tf.Tensor {
+  const isScalar = terms.map((term) => term === "");
+  const scalars = tensors.filter((_, i) => isScalar[i]), rest = tensors.filter((_, i) => !isScalar[i]);
+  const equation = `${terms.filter((term) => term !== "").join(",")}->${result}`;
+  if (rest.length === 0) return scalars.reduce((a, b) => tf.mul(a, b));
+  const sum = equation === `${result}->${result}` ? rest[0] : tf.einsum(equation, ...rest);
+  return scalars.reduce((product, factor) => tf.mul(product, factor), sum);
+}
+
 /** The sum over products with the roles of the result and the operand exchanged; axes of the operand alone repeat. */
 const einsum: tf.GradConfig = {
   kernelName: "Einsum",
   saveAllInputs: true,
-  gradFunc: ((dy, operands, attrs) => {
-    const [left, result] = (attrs.equation as string).replaceAll(" ", "").split("->");
+  gradFunc: ((dy, operands, { equation }) => {
+    const [left, result] = (equation as string).replaceAll(" ", "").split("->");
     const terms = left.split(",");
     return Object.fromEntries(terms.map((term, i) => [i, () => {
-      const others = terms.filter((_, j) => j !== i), tensors = operands.filter((_, j) => j !== i);
-      const shared = [...term].filter((axis) => [result, ...others].join("").includes(axis));
-      const equation = `${[result, ...others].join(",")}->${shared.join("")}`;
-      const gradient = equation === `${result}->${result}` ? dy : tf.einsum(equation, dy, ...tensors);
+      const others = [result, ...terms.filter((_, j) => j !== i)];
+      const tensors = [dy, ...operands.filter((_, j) => j !== i)];
+      const shared = [...term].filter((axis) => others.join("").includes(axis));
+      const gradient = sumOfProducts(others, tensors, shared.join(""));
       const kept = [...term].map((axis, at) => shared.includes(axis) ? operands[i].shape[at] : 1);
       return tf.broadcastTo(tf.reshape(gradient, kept), operands[i].shape);
     }]));

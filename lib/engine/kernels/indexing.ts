@@ -6,6 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
+import { ELEMENT_TYPE } from "../onnx_model.ts";
 import { cannotCompile, type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise } from "./broadcasting.ts";
 import { cast } from "./elementwise.ts";
@@ -89,7 +90,9 @@ const tensorScatterUpdate: Kernel = (recorder, { tensor, indices, updates }) => 
 };
 
 function toInt64(recorder: Recorder, value: Value): Value {
-  return recorder.graph.node("Cast", [value], { shape: value.shape, dtype: "int64" }, { to: 7 });
+  return recorder.graph.node("Cast", [value], { shape: value.shape, dtype: "int64" }, {
+    to: ELEMENT_TYPE.int64,
+  });
 }
 
 export const INDEXING_KERNELS: Readonly<Record<string, Kernel>> = {

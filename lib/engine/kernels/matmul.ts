@@ -23,8 +23,10 @@ export function matMul(
     const of = `[${a.shape.join(", ")}] and [${b.shape.join(", ")}]`;
     throw cannotCompile("BatchMatMul", `inner extents of ${of} must be equal, got ${inner} and ${terms}`);
   }
-  const left = matrices(recorder, a), right = matrices(recorder, b);
   const shape = [...broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2)), rows, cols];
+  // Empty sums; the WebGPU provider of ONNX Runtime 1.30 ends the process there.
+  if (inner === 0) return recorder.fill(0, shape, a.dtype);
+  const left = matrices(recorder, a), right = matrices(recorder, b);
   const valueBatch = broadcastShapes(left.shape.slice(0, -2), right.shape.slice(0, -2));
   const spec = { shape: [...valueBatch, rows, cols], dtype: a.dtype };
   if (inner === 1) {

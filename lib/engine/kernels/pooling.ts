@@ -8,8 +8,9 @@ import { sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
 import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
-import { type ConvInfo, tilesImage, TO_NCHW, TO_NHWC } from "./convolution.ts";
+import { type ConvInfo, outputPadding, tilesImage, TO_NCHW, TO_NHWC } from "./convolution.ts";
 import { select } from "./elementwise.ts";
+import { toInt32 } from "./reduction.ts";
 import { paddedImage, sumOfWindows, windowPixels, windowPositions } from "./windows.ts";
 
 interface PoolAttrs {
@@ -103,9 +104,6 @@ function spread(recorder: Recorder, share: Traced, info: ConvInfo): Traced {
 
 function spreadOverlapping(recorder: Recorder, share: Traced, info: ConvInfo): Traced {
   const ones = recorder.fill(1, [info.inChannels, 1, info.filterHeight, info.filterWidth], "float32");
-  const { top, left, bottom, right } = info.padInfo;
-  const extra = (extent: number, out: number, stride: number, size: number, pad: number) =>
-    extent - (stride * (out - 1) + size - pad);
   const node = recorder.graph.node(
     "ConvTranspose",
     [recorder.transpose(recorder.full(share), TO_NCHW), recorder.full(ones)],
@@ -113,10 +111,7 @@ function spreadOverlapping(recorder: Recorder, share: Traced, info: ConvInfo): T
     {
       ...poolAttributes(info),
       group: info.inChannels,
-      output_padding: [
-        extra(info.inHeight, info.outHeight, info.strideHeight, info.filterHeight, top + bottom),
-        extra(info.inWidth, info.outWidth, info.strideWidth, info.filterWidth, left + right),
-      ],
+      output_padding: outputPadding(info),
     },
   );
   return whole(recorder.transpose(node, TO_NHWC));
@@ -144,7 +139,7 @@ function routeInTiles(recorder: Recorder, dy: Value, x: Value, info: ConvInfo): 
     axis: 3,
     keepdims: 1,
   });
-  const place = whole(recorder.graph.node("Cast", [best], { shape: one, dtype: "int32" }, { to: 6 }));
+  const place = whole(toInt32(recorder, best));
   const places = recorder.graph.constant(Int32Array.from({ length: area }, (_, i) => i), [area, 1], "int32");
   const hit = elementwise(recorder, "Equal", [place, whole(places)], "bool");
   const gradient = whole(recorder.reshape(dy, one));

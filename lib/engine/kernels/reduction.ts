@@ -6,6 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { type DType, sizeOf } from "novae/tensor/mod.ts";
 import type { Value } from "../graph.ts";
+import { ELEMENT_TYPE } from "../onnx_model.ts";
 import { type Kernel, type Recorder, type Traced, whole } from "../recorder.ts";
 import { elementwise, withNumber } from "./broadcasting.ts";
 import { cast } from "./elementwise.ts";
@@ -73,7 +74,9 @@ const argReduction = (op: "ArgMax" | "ArgMin"): Kernel => (recorder, { x }, attr
 
 /** tfjs indices are int32, ONNX's int64. */
 export function toInt32(recorder: Recorder, index: Value): Value {
-  return recorder.graph.node("Cast", [index], { shape: index.shape, dtype: "int32" }, { to: 6 });
+  return recorder.graph.node("Cast", [index], { shape: index.shape, dtype: "int32" }, {
+    to: ELEMENT_TYPE.int32,
+  });
 }
 
 /** Softmax or its logarithm along the last axis. */
