@@ -1,5 +1,8 @@
 /** Gradients that tfjs writes, recorded and compiled, against the same run eagerly. */
+import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
+import { jit } from "novae/engine/mod.ts";
+import { rows } from "novae/tensor/mod.ts";
 import { assertCompiles, type Case, gradients, integers, normal, truths, uniform } from "./engine_harness.ts";
 
 const unaryOps: [(x: tf.Tensor) => tf.Tensor, number, number][] = [
@@ -146,4 +149,26 @@ Deno.test("second derivatives compile", async () => {
     inputs: [uniform(0.5, 2, 4)],
     fn: (x) => tf.grad((y) => tf.sum(tf.square(tf.grad((z) => tf.sum(tf.mul(z, tf.mul(z, z))))(y))))(x),
   }]);
+});
+
+Deno.test("the gradient of a kernel over many large images is the sum of the images' gradients", async () => {
+  // Large enough that the shifted images are not joined; each alone is small enough that they are.
+  const images = normal(12, 66, 64, 64), weights = normal(12, 66, 64, 48), kernel = normal(3, 3, 64, 48);
+  const gradient = jit(
+    (x: tf.Tensor, dy: tf.Tensor, w: tf.Tensor) =>
+      tf.grad((k) => tf.sum(tf.mul(tf.conv2d(x as tf.Tensor4D, k as tf.Tensor4D, 1, "same"), dy)))(w),
+    { device: "cpu" },
+  );
+  const all = await (await gradient(images, weights, kernel)).read();
+  const sum = new Float64Array(all.data.length);
+  for (let i = 0; i < 12; i++) {
+    const one = await gradient(rows(images, i, i + 1), rows(weights, i, i + 1), kernel);
+    (await one.read()).data.forEach((v, j) => sum[j] += v);
+    one.dispose();
+  }
+  // Sums of 50,000 products of which each half cancels: what counts is the error beside their spread.
+  const spread = Math.hypot(...sum.subarray(0, 4096)) / 64;
+  const error = sum.reduce((most, v, j) => Math.max(most, Math.abs(v - all.data[j])), 0);
+  assert.ok(error < 1e-5 * spread, `${error} of ${spread}`);
+  await gradient.dispose();
 });

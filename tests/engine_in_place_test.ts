@@ -134,3 +134,22 @@ Deno.test("results take the very memory that was donated", async () => {
   assert.deepEqual([...x.data], [1, 2, 3], "host tensors are only read");
   await fn.dispose();
 });
+
+Deno.test("a failed call says that what it was writing over is lost, and gives the rest back", async () => {
+  type State = { written: tf.Tensor; other: tf.Tensor };
+  const fn = jit((state: State, index: tf.Tensor) => ({
+    written: tf.add(state.written, 1),
+    other: tf.sum(tf.gather(state.other, index)),
+  }), { device: "cpu", donate: [0], name: "step" });
+  const start = jit((a: tf.Tensor, b: tf.Tensor) => ({ written: tf.mul(a, 1), other: tf.mul(b, 1) }), {
+    device: "cpu",
+  });
+  const state = await start(x, y), at = (i: number) => int32(Int32Array.of(i), [1]);
+  await assert.rejects(
+    fn(state, at(7)),
+    /^DeviceError: Cannot run step on cpu: .*; donated arguments are lost$/,
+  );
+  await assert.rejects(state.written.read(), /was donated to step/);
+  assert.deepEqual([...(await state.other.read()).data], [10, 20, 30]);
+  await Promise.all([fn.dispose(), start.dispose()]);
+});
