@@ -1,6 +1,13 @@
 /**
  * Runs pure functions of tensors, written in TensorFlow.js, as compiled graphs of ONNX Runtime or eagerly.
  *
+ * To read it, follow a call: `jit.ts` finds the graph of a signature; `compiled_function.ts` makes and runs it;
+ * `traced_function.ts` and `trace.ts` run the function once on the backend in `recorder.ts`, whose kernels
+ * (`kernels/`, a reference by family) add operations to the graph in `graph.ts`; on the CPU `row_blocks.ts` cuts it
+ * to the caches; `onnx_model.ts` writes it; `session.ts` hands it to ONNX Runtime, on the CPU through `ort_native.ts`;
+ * `in_place.ts` finds which donated tensors results may be written over. That is the engine. Beside it stand the fused
+ * functions (`fused_….ts`, `checkpoint.ts`), export, half precision, devices and their probes.
+ *
  * @module
  */
 import "./quiet.ts";

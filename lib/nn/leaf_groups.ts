@@ -12,9 +12,10 @@ import { isTensor } from "./gradients.ts";
 const LARGEST_VECTOR = 2 ** 25;
 
 /** Leaves that are handled as one vector. */
-interface LeafGroup {
+export interface LeafGroup {
   /** What its leaves have in common, as told by the caller. */
   readonly key: boolean;
+  /** Paths and shapes in their order. */
   readonly leaves: readonly { readonly path: string; readonly shape: readonly number[] }[];
 }
 
@@ -32,6 +33,8 @@ export class LeafGroups<P> {
   readonly #joined = launchesOperations();
 
   /**
+   * Groups by size and key.
+   *
    * @param tree tells paths and shapes.
    * @param key keeps leaves apart that are treated differently; by default those of rank 2 and more from the others.
    */
