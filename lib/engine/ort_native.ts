@@ -107,9 +107,10 @@ function libraryPath(): string {
 
 /** A session on the CPU. */
 export class NativeSession {
-  readonly #session: Deno.PointerValue;
+  #session: Deno.PointerValue;
   readonly #outputs: readonly OutputForm[];
-  readonly #names = new Map<string, Uint8Array<ArrayBuffer>>();
+  /** Names as C has them, which must not be collected. */
+  readonly #names = new Map<string, { text: Uint8Array<ArrayBuffer>; address: bigint }>();
 
   private constructor(session: Deno.PointerValue, outputs: readonly OutputForm[]) {
     this.#session = session;
@@ -133,7 +134,8 @@ export class NativeSession {
         check(api, api.addConfigEntry(settings, cString(key), cString(value)));
       }
       const out = new BigUint64Array(1);
-      check(api, await api.createSessionFromArray(env, model, BigInt(model.length), settings, out));
+      const making = api.createSessionFromArray(env, model, BigInt(model.length), settings, out);
+      check(api, await keeping([model, out], making));
       return new NativeSession(Deno.UnsafePointer.create(out[0]), options.outputs);
     } finally {
       api.releaseSessionOptions(settings);
@@ -154,57 +156,45 @@ export class NativeSession {
     fetches: Readonly<Record<string, ort.Tensor | null>>,
   ): Promise<Record<string, ort.Tensor>> {
     const { api } = library();
+    if (this.#session === null) throw new Error("the session was released");
     const results = Object.fromEntries(
       this.#outputs.map((form) => [form.name, fetches[form.name] ?? allocate(form.dtype, form.shape)]),
     );
-    const values: Deno.PointerValue[] = [];
-    try {
-      const inputs = this.#pointers(feeds, values), outputs = this.#pointers(results, values);
-      check(
-        api,
-        await api.run(
-          this.#session,
-          null,
-          inputs.names,
-          inputs.values,
-          BigInt(inputs.names.length),
-          outputs.names,
-          BigInt(outputs.names.length),
-          outputs.values,
-        ),
-      );
-      return results;
-    } finally {
-      for (const value of values) api.releaseValue(value);
-    }
+    const inputs = this.#addresses(feeds), outputs = this.#addresses(results);
+    const [given, wanted] = [inputs, outputs].map(({ names }) => BigInt(names.length));
+    const { names, values } = outputs;
+    const running = api.run(this.#session, null, inputs.names, inputs.values, given, names, wanted, values);
+    check(api, await keeping([feeds, results, inputs, outputs], running));
+    return results;
   }
 
-  /** Releases the session. */
+  /** Releases the session. Doing it twice is harmless. */
   release(): Promise<void> {
-    library().api.releaseSession(this.#session);
+    if (this.#session !== null) library().api.releaseSession(this.#session);
+    this.#session = null;
     return Promise.resolve();
   }
 
-  /** Arrays of the addresses of names and tensors, as C wants them; what must be released is added to `made`. */
-  #pointers(
+  /** Arrays of the addresses of names and tensors, as C wants them. */
+  #addresses(
     tensors: Readonly<Record<string, ort.Tensor>>,
-    made: Deno.PointerValue[],
   ): { names: BigUint64Array<ArrayBuffer>; values: BigUint64Array<ArrayBuffer> } {
     const entries = Object.entries(tensors);
     const names = new BigUint64Array(entries.length), values = new BigUint64Array(entries.length);
     entries.forEach(([name, tensor], i) => {
-      const value = wrap(tensor);
-      made.push(value);
       names[i] = this.#nameAddress(name);
-      values[i] = Deno.UnsafePointer.value(value);
+      values[i] = valueOf(tensor);
     });
     return { names, values };
   }
 
   #nameAddress(name: string): bigint {
-    let text = this.#names.get(name);
-    if (!text) this.#names.set(name, text = cString(name));
-    return Deno.UnsafePointer.value(Deno.UnsafePointer.of(text));
+    let found = this.#names.get(name);
+    if (!found) {
+      const text = cString(name);
+      this.#names.set(name, found = { text, address: Deno.UnsafePointer.value(Deno.UnsafePointer.of(text)) });
+    }
+    return found.address;
   }
 }
 
@@ -219,25 +209,41 @@ export function allocate(dtype: DType, shape: readonly number[]): ort.Tensor {
 /** An empty array has no address of its own. */
 const NOWHERE = new Uint8Array(8);
 
-/** ONNX Runtime's view of a tensor's memory, which must outlive it. */
+const kept = new Set<unknown>();
+
+/** Keeps what another thread works on from being collected, since nothing here may refer to it any more. */
+async function keeping<T>(things: readonly unknown[], work: Promise<T>): Promise<T> {
+  kept.add(things);
+  try {
+    return await work;
+  } finally {
+    kept.delete(things);
+  }
+}
+
+/** ONNX Runtime's views of the memory of tensors, by tensor: a training state is seen again at every step. */
+const values = new WeakMap<ort.Tensor, bigint>();
+const unseen = new FinalizationRegistry<bigint>((value) =>
+  library().api.releaseValue(Deno.UnsafePointer.create(value))
+);
+
+function valueOf(tensor: ort.Tensor): bigint {
+  let value = values.get(tensor);
+  if (value === undefined) {
+    value = Deno.UnsafePointer.value(wrap(tensor));
+    values.set(tensor, value);
+    unseen.register(tensor, value);
+  }
+  return value;
+}
+
 function wrap(tensor: ort.Tensor): Deno.PointerValue {
   const { api, memory } = library();
   const data = tensor.data as Float32Array<ArrayBuffer>, bytes = BigInt(data.byteLength);
   const shape = BigInt64Array.from(tensor.dims, BigInt), rank = BigInt(shape.length);
+  const [at, extents] = [data, shape].map((array) => array.length > 0 ? array : NOWHERE);
   const code = ELEMENT_CODE[tensor.type as DType];
-  return made(
-    api,
-    (out) =>
-      api.createTensor(
-        memory,
-        bytes > 0n ? data : NOWHERE,
-        bytes,
-        rank > 0n ? shape : NOWHERE,
-        rank,
-        code,
-        out,
-      ),
-  );
+  return made(api, (out) => api.createTensor(memory, at, bytes, extents, rank, code, out));
 }
 
 /** What a function writes through its last parameter. */
