@@ -170,7 +170,7 @@ async function startingPoint(
       `Cannot start a training in ${options.run}: it has checkpoints up to step ${latest}; give --resume or another --run`,
     );
   }
-  const like = initDinoState(new Rng(0), config.vit, config.recipe.head);
+  const like = initDinoState(new Rng(0), config.vit, config.recipe);
   const { state, meta } = await store.load(latest, { weights: like.teacher.vit, state: like });
   const progress = meta as unknown as Progress;
   console.log(`going on from step ${latest} of ${config.recipe.steps}`);

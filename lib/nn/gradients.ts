@@ -77,6 +77,14 @@ export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { grads: P; norm
   return { grads: mapTree<P>(grads, isTensor, (g) => tf.mul(g as tf.Tensor, factor)), norm };
 }
 
+/** Scales each gradient by itself so that its Euclidean norm is at most `maxNorm`: `g · min(1, maxNorm / ‖g‖)`. */
+export function clipEachByNorm<P>(grads: P, maxNorm: number): P {
+  return mapTree<P>(grads, isTensor, (leaf) => {
+    const grad = leaf as tf.Tensor, norm = tf.sqrt(tf.sum(tf.square(grad)));
+    return tf.mul(grad, tf.div(maxNorm, tf.maximum(norm, maxNorm)));
+  });
+}
+
 /** Hands a kept tensor to the scope that is active now, which disposes it like any other. */
 function adopt(kept: tf.Tensor): tf.Tensor {
   const owned = tf.clone(kept);

@@ -29,6 +29,8 @@ export interface AdamWOptions {
   readonly weightDecay?: number | tf.Scalar;
   /** Chooses the parameters that decay. Default: those of rank 2 and more, so no bias and no gain. */
   readonly decays?: (path: string, param: tf.Tensor) => boolean;
+  /** Factor of the learning rate of a parameter, its decay included; a scalar tensor where a schedule feeds it. Default 1. */
+  readonly rateFactor?: (path: string) => number | tf.Scalar;
 }
 
 /** The state before the first update: zeros. */
@@ -60,7 +62,8 @@ export function adamW<P>(
   const correction = tf.sqrt(tf.sub(1, tf.pow(tf.scalar(beta2), step)));
   const rate = tf.mul(tf.div(learningRate, tf.sub(1, tf.pow(tf.scalar(beta1), step))), correction);
   const floor = tf.mul(correction, eps);
-  const kept = weightDecay === 0 ? null : tf.sub(1, tf.mul(learningRate, weightDecay));
+  const shrink = weightDecay === 0 ? null : tf.mul(learningRate, weightDecay);
+  const pace = paceOf(rate, shrink);
   const at = leavesByPath(grads), firsts = leavesByPath(state.first), seconds = leavesByPath(state.second);
   const newFirst = new Map<string, tf.Tensor>(), newSecond = new Map<string, tf.Tensor>();
   const newParams = mapTree<P>(params, isTensor, (leaf, path) => {
@@ -69,13 +72,33 @@ export function adamW<P>(
     const second = tf.add(tf.mul(seconds.get(path)!, beta2), tf.mul(tf.square(grad), 1 - beta2));
     newFirst.set(path, first);
     newSecond.set(path, second);
-    const update = tf.mul(tf.div(first, tf.add(tf.sqrt(second), floor)), rate);
-    const decayed = kept !== null && decays(path, param) ? tf.mul(param, kept) : param;
-    return tf.sub(decayed, update);
+    const { ownRate, kept } = pace(options.rateFactor?.(path) ?? 1);
+    const update = tf.mul(tf.div(first, tf.add(tf.sqrt(second), floor)), ownRate);
+    return tf.sub(kept !== null && decays(path, param) ? tf.mul(param, kept) : param, update);
   });
   const rebuild = (leaves: Map<string, tf.Tensor>) =>
     mapTree<P>(params, isTensor, (_, path) => leaves.get(path));
   return { params: newParams, state: { first: rebuild(newFirst), second: rebuild(newSecond) } };
+}
+
+interface Pace {
+  /** Step size. */
+  ownRate: tf.Tensor;
+  /** What weight decay leaves of a parameter; null without decay. */
+  kept: tf.Tensor | null;
+}
+
+/** Step size and decay for a factor of the learning rate, computed once for each factor. */
+function paceOf(rate: tf.Tensor, shrink: tf.Tensor | null): (factor: number | tf.Scalar) => Pace {
+  const known = new Map<number | tf.Scalar, Pace>();
+  return (factor) => {
+    const found = known.get(factor);
+    if (found) return found;
+    const scaled = (x: tf.Tensor) => factor === 1 ? x : tf.mul(x, factor);
+    const pace = { ownRate: scaled(rate), kept: shrink && tf.sub(1, scaled(shrink)) };
+    known.set(factor, pace);
+    return pace;
+  };
 }
 
 function leavesByPath(tree: unknown): Map<string, tf.Tensor> {

@@ -1,0 +1,19 @@
+/**
+ * The entry of a module worker that makes the crops of training steps on request. Nothing imports it: it takes over
+ * the message handler of the thread it runs in.
+ *
+ * @module
+ */
+import { type CropViews, type CropWork, makeCrops } from "./crop_work.ts";
+
+/** The part of a worker's global scope used here; the project is type-checked with a window's. */
+interface WorkerScope {
+  onmessage: ((event: MessageEvent<CropWork>) => void) | null;
+  postMessage(message: CropViews, transfer: Transferable[]): void;
+}
+
+const scope = globalThis as unknown as WorkerScope;
+scope.onmessage = ({ data }) => {
+  const views = makeCrops(data);
+  scope.postMessage(views, Object.values(views).map((view) => view.data.buffer));
+};
