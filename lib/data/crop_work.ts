@@ -10,8 +10,9 @@ import { multiCrop, type MultiCropOptions } from "./multi_crop.ts";
 export interface CropWork {
   /** float32 `imageUnit` [B, H, W, 3]. */
   readonly images: HostTensor;
-  /** Seed and labels of the stream that the crops are drawn from. */
+  /** Seed of the stream that the crops are drawn from. */
   readonly seed: number;
+  /** Labels by which the stream is split off. */
   readonly labels: readonly (string | number)[];
   /** How crops are made. */
   readonly options: MultiCropOptions;

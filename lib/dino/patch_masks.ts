@@ -29,7 +29,8 @@ export interface BlockMasks {
 /** How patches are masked. */
 export type PatchMasks = ScatteredMasks | BlockMasks;
 
-type MaskInputs = Required<Pick<DinoBatch<HostTensor>, "maskBN" | "maskedRows" | "maskedWeights">>;
+/** The inputs of an update that say what is masked. */
+export type MaskInputs = Required<Pick<DinoBatch<HostTensor>, "maskBN" | "maskedRows" | "maskedWeights">>;
 
 /** Smallest area of a rectangle in patches, and its flattest and steepest shape. */
 const MIN_BLOCK = 4, MIN_ASPECT = 0.3;
