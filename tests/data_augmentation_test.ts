@@ -171,7 +171,10 @@ Deno.test("workers make the crops of coming steps before they are asked for, and
 Deno.test("a worker that fails is told with its step, and a pool that is gone refuses", async () => {
   const broken = (step: number): CropWork => ({ ...work(step), options: { globalSize: -1, localSize: 4 } });
   const pool = new CropPool({ work: broken, steps: 2, workers: 1 });
-  await assert.rejects(pool.views(0), /Cannot make crops of step 0: a worker failed/);
+  await assert.rejects(
+    pool.views(0),
+    /Cannot make crops of step 0: Cannot resize: sides must be whole and at least 1, got -1/,
+  );
   pool.dispose();
   await assert.rejects(pool.views(1), /Cannot make crops/);
   assert.throws(

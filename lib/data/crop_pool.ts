@@ -4,7 +4,7 @@
  * @module
  */
 import { ConfigError } from "novae/tensor/mod.ts";
-import { type CropViews, type CropWork, makeCrops } from "./crop_work.ts";
+import { type CropAnswer, type CropViews, type CropWork, makeCrops } from "./crop_work.ts";
 
 export { type CropViews, type CropWork, makeCrops } from "./crop_work.ts";
 
@@ -95,16 +95,20 @@ export class CropPool {
   #hand(): void {
     while (this.#queue.length > 0 && this.#idle.length > 0) {
       const task = this.#queue.shift()!, worker = this.#idle.shift()!;
-      worker.onmessage = ({ data }: MessageEvent<CropViews>) => {
+      const fail = (why: string) => {
+        const error = new Error(`Cannot make crops of step ${task.step}: ${why}`);
+        task.reject(error);
+        this.#fail(error);
+      };
+      worker.onmessage = ({ data }: MessageEvent<CropAnswer>) => {
+        if ("failure" in data) return fail(data.failure);
         this.#idle.push(worker);
-        task.resolve(data);
+        task.resolve(data.views);
         this.#hand();
       };
       worker.onerror = (event) => {
         event.preventDefault();
-        const error = new Error(`Cannot make crops of step ${task.step}: a worker failed: ${event.message}`);
-        task.reject(error);
-        this.#fail(error);
+        fail(`a worker failed: ${event.message}`);
       };
       const work = this.#options.work(task.step);
       worker.postMessage(work, [work.images.data.buffer as ArrayBuffer]);

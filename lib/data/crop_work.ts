@@ -28,6 +28,9 @@ export interface CropViews {
   readonly bases?: HostTensor;
 }
 
+/** What a worker answers: the crops, or why there are none. */
+export type CropAnswer = { readonly views: CropViews } | { readonly failure: string };
+
 /** Makes the crops of one step; a pure function of its argument. */
 export function makeCrops({ images, seed, labels, options }: CropWork): CropViews {
   const { globals, locals, bases } = multiCrop(images, new Rng(seed).split(...labels), options);

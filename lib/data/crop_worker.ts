@@ -4,16 +4,20 @@
  *
  * @module
  */
-import { type CropViews, type CropWork, makeCrops } from "./crop_work.ts";
+import { type CropAnswer, type CropWork, makeCrops } from "./crop_work.ts";
 
 /** The part of a worker's global scope used here; the project is type-checked with a window's. */
 interface WorkerScope {
   onmessage: ((event: MessageEvent<CropWork>) => void) | null;
-  postMessage(message: CropViews, transfer: Transferable[]): void;
+  postMessage(message: CropAnswer, transfer: Transferable[]): void;
 }
 
 const scope = globalThis as unknown as WorkerScope;
 scope.onmessage = ({ data }) => {
-  const views = makeCrops(data);
-  scope.postMessage(views, Object.values(views).map((view) => view.data.buffer));
+  try {
+    const views = makeCrops(data);
+    scope.postMessage({ views }, Object.values(views).map((view) => view.data.buffer));
+  } catch (error) {
+    scope.postMessage({ failure: (error as Error).message }, []);
+  }
 };

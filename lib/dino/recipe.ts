@@ -13,7 +13,9 @@ import type { DropPath } from "./stochastic_depth.ts";
 
 /** How views are distorted; `jitter` is complete. */
 export type DinoAugmentation =
-  & Pick<MultiCropOptions, "filter" | "flip" | "colors" | "blur" | "blurKernel" | "blurSigma" | "solarize">
+  & Required<
+    Pick<MultiCropOptions, "filter" | "flip" | "colors" | "blur" | "blurKernel" | "blurSigma" | "solarize">
+  >
   & { readonly jitter: Required<NonNullable<MultiCropOptions["jitter"]>> };
 
 /** Gram anchoring over the course of a training. */

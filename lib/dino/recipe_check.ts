@@ -83,6 +83,7 @@ export function checkRecipe(
   expect(beta2 >= 0 && beta2 < 1, "beta2 must be in [0, 1)", beta2);
   for (const key of ["globalSize", "localSize"] as const) expectSide(key, recipe[key], config.patchSize);
   for (const key of ["globalScale", "localScale"] as const) expectRange(key, recipe[key]);
+  checkBlur(recipe);
   checkMasks(recipe, config);
   const rate = recipe.dropPath?.rate ?? 0;
   expect(rate >= 0 && rate < 1, "dropPath.rate must be in [0, 1)", rate);
@@ -116,6 +117,23 @@ function checkValues(recipe: DinoRecipe): void {
     const value = at(path) as number;
     expect(value >= 0 && value <= 1, `${path} must be in [0, 1]`, value);
   }
+}
+
+function checkBlur(
+  { augmentation: { blurKernel, blurSigma: [low, high] }, globalSize, localSize }: DinoRecipe,
+): void {
+  const most = blurKernel === "relative" ? 0.3 : Infinity;
+  expect(
+    low > 0 && low <= high && high <= most,
+    `augmentation.blurSigma must be two rising numbers above 0${most < 1 ? ` and at most ${most}` : ""}`,
+    `${low} and ${high}`,
+  );
+  const side = Math.min(globalSize, localSize);
+  expect(
+    blurKernel !== "torchvision" || side > 4,
+    "crops must have more than 4 pixels a side to be blurred",
+    side,
+  );
 }
 
 function checkMasks(
