@@ -129,8 +129,9 @@ const HEAD_V2: DinoHeadConfig = { ...HEAD, prototypes: 131_072, bottleneck: 384 
 /**
  * DINOv2's ViT-L/14 on ImageNet-22k, 500 epochs of 1,250 steps.
  *
- * *Source*: `vitl14.yaml` of facebookresearch/dinov2 at b8931f7, whose README trains it on 12 nodes. *Differs*: local
- * crops of 98 pixels are those of a patch of 14; other patches need `localSize` changed.
+ * *Source*: `vitl14.yaml` of facebookresearch/dinov2 at b8931f7, whose README trains it on 12 nodes. Its local crops
+ * of 98 pixels are those of a patch of 14. *Differs*: its perceptrons are gated, those of the ViT-L/14 that was
+ * published, and of the named size, are not.
  */
 export const DINOV2_RECIPE: DinoRecipe = {
   ...DINOV2_SHORT_RECIPE,
