@@ -21,9 +21,17 @@ export {
   changeColors,
   type ColorChange,
   type ColorJitter,
-  gaussianBlur,
   sampleColorChange,
   solarize,
 } from "./color_transform.ts";
+export {
+  type ColorStep,
+  jitterColors,
+  makeGray,
+  type OrderedColorChange,
+  sampleOrderedColorChange,
+} from "./color_jitter.ts";
+export { CropPool, type CropPoolOptions, type CropViews, type CropWork, makeCrops } from "./crop_pool.ts";
+export { gaussianBlur, pillowBlur } from "./gaussian_blur.ts";
 export { multiCrop, type MultiCropOptions, type MultiCropViews } from "./multi_crop.ts";
 export { type CropBox, flipHorizontal, randomFlip, resizedCrop, sampleCropBox } from "./resized_crop.ts";
