@@ -7,8 +7,11 @@
 export * from "./config.ts";
 export * from "./encoder.ts";
 export * from "./export.ts";
+export * from "./extraction.ts";
 export * from "./head.ts";
+export * from "./load_encoder.ts";
 export * from "./losses.ts";
+export * from "./open_encoder.ts";
 export * from "./positions.ts";
 export * from "./preprocessing.ts";
 export * from "./pretrained.ts";
@@ -22,4 +25,4 @@ export * from "./vit.ts";
 export * from "./vit_params.ts";
 export type { DinoFamily, WeightNaming } from "./weight_names.ts";
 export * from "./weight_source.ts";
-export * from "./weights.ts";
+export { type EncoderFile, saveEncoder } from "./weights.ts";
