@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import type * as tf from "@tensorflow/tfjs";
-import { float32, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import { ConfigError, float32, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
 import {
   type DeviceName,
   type DeviceTensor,
@@ -112,6 +112,11 @@ export async function extractFeatures(
   options: ExtractionOptions,
 ): Promise<ExtractionSummary> {
   const started = performance.now(), { images, encoder: loaded, batchSize = 64, device = "auto" } = options;
+  if (!Number.isSafeInteger(batchSize) || batchSize < 1) {
+    throw new ConfigError(
+      `Cannot extract features: batch size must be a positive whole number, got ${batchSize}`,
+    );
+  }
   const hash = hashEncoder(loaded.config, loaded.params);
   const plan = planExtraction(images, { ...loaded, hash }, options), { count, rowsPerShard } = plan.shards;
   await expectDevice(device);
