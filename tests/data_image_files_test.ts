@@ -231,7 +231,7 @@ Deno.test("an image that cannot be used is named, and the others can be had afte
     using pool = new ImagePool({ framing: FRAMINGS["a crop alone"], workers: 2 });
     const fails = (name: string, message: RegExp) =>
       assert.rejects(pool.load([`${path}/good.png`, `${path}/${name}`]), (error: Error) => {
-        assert.ok(error instanceof DataError, error.stack);
+        assert.ok(error instanceof DataError, `${error.stack}`);
         assert.match(error.message, message);
         return !error.message.includes("\n");
       });

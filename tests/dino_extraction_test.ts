@@ -189,7 +189,7 @@ Deno.test("what is there is kept, a changed image is encoded again, a damaged on
     const path = (await openImageFolder(`${root}/images`)).path(13), whole = await Deno.readFile(path);
     await Deno.writeFile(path, whole.subarray(0, whole.length - 300));
     await assert.rejects(extract(), (error: Error) => {
-      assert.ok(error instanceof DataError, error.stack);
+      assert.ok(error instanceof DataError, `${error.stack}`);
       assert.match(error.message, /^Cannot decode .*bee\/00013\.png: /);
       return !error.message.includes("\n");
     });
@@ -236,7 +236,7 @@ Deno.test("what cannot be extracted is refused before anything is written", () =
       await assert.rejects(
         extractFeatures(folder, { images, encoder, device: "cpu", ...options }),
         (error: Error) => {
-          assert.ok(error instanceof kind, error.stack);
+          assert.ok(error instanceof kind, `${error.stack}`);
           assert.match(error.message, message);
           return !error.message.includes("\n");
         },

@@ -112,11 +112,7 @@ export async function extractFeatures(
   options: ExtractionOptions,
 ): Promise<ExtractionSummary> {
   const started = performance.now(), { images, encoder: loaded, batchSize = 64, device = "auto" } = options;
-  if (!Number.isSafeInteger(batchSize) || batchSize < 1) {
-    throw new ConfigError(
-      `Cannot extract features: batch size must be a positive whole number, got ${batchSize}`,
-    );
-  }
+  expectBatchSize(batchSize);
   const hash = hashEncoder(loaded.config, loaded.params);
   const plan = planExtraction(images, { ...loaded, hash }, options), { count, rowsPerShard } = plan.shards;
   await expectDevice(device);
@@ -151,6 +147,13 @@ export async function extractFeatures(
     wallSec: (performance.now() - started) / 1000,
     imagesPerSec: progress.imagesPerSec,
   };
+}
+
+function expectBatchSize(batchSize: number): void {
+  if (Number.isSafeInteger(batchSize) && batchSize >= 1) return;
+  throw new ConfigError(
+    `Cannot extract features: batch size must be a positive whole number, got ${batchSize}`,
+  );
 }
 
 /** Runs a tiny graph, so that a device that is not there is told before anything is written. */

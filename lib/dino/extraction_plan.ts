@@ -80,23 +80,15 @@ export function planExtraction(
   settings: ExtractionSettings,
 ): ExtractionPlan {
   const { tokens = "both", lastBlocks = 0, norm = true, dtype = "float16" } = settings;
-  const { config, family } = encoder;
-  expectSettings(settings, config);
+  expectSettings(settings, encoder.config);
   const preprocessing = settings.size === undefined
     ? encoder.preprocessing
     : preprocessingAt(encoder.preprocessing, settings.size);
-  const size = sizeOfImages(images, preprocessing);
-  const grid = [size.height, size.width].map((side) => side / config.patchSize);
-  if (!grid.every(Number.isInteger)) {
-    throw new ConfigError(
-      `Cannot extract features: size must be a multiple of the encoder's patch, ${config.patchSize}, got ` +
-        `${size.width} × ${size.height}`,
-    );
-  }
-  const forms = featureForms(tokens, lastBlocks, config, grid[0] * grid[1]);
-  const told = {
+  const size = sizeOfImages(images, preprocessing), grid = gridOf(size, encoder.config);
+  const forms = featureForms(tokens, lastBlocks, encoder.config, grid[0] * grid[1]);
+  const config = {
     kind: "dino-features",
-    encoder: { hash: encoder.hash, family, settings: config },
+    encoder: { hash: encoder.hash, family: encoder.family, settings: encoder.config },
     data: { name: images.name, hash: images.hash, classes: images.classes },
     preprocessing,
     size,
@@ -106,7 +98,14 @@ export function planExtraction(
     norm,
   };
   const rowsPerShard = settings.rowsPerShard ?? usualRows(forms, dtype === "float16" ? 2 : 4);
-  return { shards: { config: told, count: images.size, rowsPerShard, dtype }, preprocessing, size, forms };
+  return { shards: { config, count: images.size, rowsPerShard, dtype }, preprocessing, size, forms };
+}
+
+function gridOf({ height, width }: PixelSize, { patchSize }: VitConfig): [number, number] {
+  if (height % patchSize === 0 && width % patchSize === 0) return [height / patchSize, width / patchSize];
+  throw new ConfigError(
+    `Cannot extract features: size must be a multiple of the encoder's patch, ${patchSize}, got ${width} × ${height}`,
+  );
 }
 
 function expectSettings(

@@ -9,6 +9,9 @@ import type { CompiledDevice } from "./device.ts";
 import { Graph } from "./graph.ts";
 import { writeModel } from "./onnx_model.ts";
 
+// What goes wrong is thrown; the runtime's own lines on the standard error would say it a second time.
+ort.env.logLevel = "fatal";
+
 /** How a session is made. */
 export interface SessionOptions {
   readonly threads?: number;
