@@ -57,8 +57,8 @@ export interface ImagePanelOptions extends FigureOptions {
   readonly marks?: readonly PanelMark[];
 }
 
-/** Width in CSS pixels that a panel is as high for as its picture needs; in a wider place it leaves the rest empty. */
-const USUAL_WIDTH = 860;
+/** Width in CSS pixels for which a panel is high enough; a wider place is left empty at the right, a narrower one below. */
+const USUAL_WIDTH = 720;
 const HIGHEST = 640;
 
 /** Room for labels of rows, so that pictures stand in line down a page; longer labels get more. */
