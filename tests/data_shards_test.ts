@@ -391,3 +391,57 @@ Deno.test("a shard replaced under an open store is noticed before its rows are r
   });
   await store.close();
 });
+
+Deno.test("a shard is made again if what it was made from has changed, and only then", async () => {
+  const folder = `${await Deno.makeTempDir()}/shards`,
+    inputs = new Map<number, string>(),
+    made: number[] = [];
+  const write = async () => {
+    made.length = 0;
+    const notes: string[] = [];
+    await writeShards(folder, PLAN, async (first, last) => {
+      made.push(first);
+      return await source(23)(first, last);
+    }, {
+      inputsOf: (first) => Promise.resolve(inputs.get(first) ?? "as ever"),
+      onProgress: ({ note }) => note !== undefined && notes.push(note),
+    });
+    return notes;
+  };
+  assert.deepEqual(await write(), []);
+  assert.deepEqual(made, [0, 5, 10, 15, 20]);
+  const before = await hashes(folder);
+  assert.deepEqual(await write(), []);
+  assert.deepEqual(made, []);
+  inputs.set(10, "changed");
+  assert.deepEqual(await write(), [
+    `${folder}/shard-00002.safetensors was made from other inputs; it is made again`,
+  ]);
+  assert.deepEqual(made, [10]);
+  inputs.clear();
+  await write();
+  assert.deepEqual(made, [10]);
+  assert.deepEqual(await hashes(folder), before);
+});
+
+Deno.test("several shards may be in the making, and a failure leaves those that were begun finished", async () => {
+  const folder = `${await Deno.makeTempDir()}/shards`, begun: number[] = [], running = new Set<number>();
+  let most = 0, fail = true;
+  const make = async (first: number, last: number) => {
+    begun.push(first);
+    running.add(first);
+    most = Math.max(most, running.size);
+    while (most < (fail ? 2 : 3)) await new Promise((resolve) => setTimeout(resolve, 1));
+    if (first !== 5) await new Promise((resolve) => setTimeout(resolve, 30));
+    running.delete(first);
+    if (first === 5 && fail) throw new RangeError("no luck");
+    return await source(23)(first, last);
+  };
+  await assert.rejects(writeShards(folder, PLAN, make, { atOnce: 2 }), { message: "no luck" });
+  assert.deepEqual([begun.sort(), most], [[0, 5], 2]);
+  assert.deepEqual((await names(folder)).filter((name) => /^shard-/.test(name)), ["shard-00000.safetensors"]);
+  fail = false;
+  await writeShards(folder, PLAN, make, { atOnce: 3 });
+  assert.deepEqual([begun.length, most], [6, 3]);
+  assert.deepEqual(await hashes(folder), await hashes(await written()));
+});

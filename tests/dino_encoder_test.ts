@@ -81,7 +81,7 @@ Deno.test("files that are no encoder are refused", () =>
       assert.rejects(loadEncoder(path), (e) => e instanceof WeightsError && message.test(e.message));
     await refused(/other\.safetensors/);
     await writeSafetensors(path, tensors, {});
-    await refused(/format must be novae-encoder-1, got none/);
+    await refused(/it must have patch_embed\.proj\.weight/);
     await writeSafetensors(path, tensors, { format: "novae-encoder-1", config: "{" });
     await refused(/settings must be valid/);
     await writeSafetensors(path, tensors, {

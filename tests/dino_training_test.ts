@@ -33,7 +33,7 @@ const recipe: DinoRecipe = {
   globalSize: 16,
   localSize: 8,
   localCrops: 2,
-  head: { hidden: 16, bottleneck: 8, prototypes: 24, batchNorm: true },
+  head: { ...SMALL_RECIPE.head, hidden: 16, bottleneck: 8, prototypes: 24 },
   freezeShare: 0,
 };
 
@@ -61,7 +61,7 @@ function compiledStep(settings: DinoRecipe = recipe) {
 
 Deno.test("Sinkhorn-Knopp gives rows that sum to 1 and columns of equal share", () => {
   const logits = tf.tensor(new Rng(1).normal(12 * 5), [12, 5]);
-  const q = sinkhornKnopp(logits, 0.5, 50);
+  const q = sinkhornKnopp(logits, 0.5, { iterations: 50 });
   for (const sum of tf.sum(q, 1).dataSync()) assert.ok(Math.abs(sum - 1) < 1e-5);
   for (const sum of tf.sum(q, 0).dataSync()) assert.ok(Math.abs(sum - 12 / 5) < 1e-3, `column ${sum}`);
   // Three iterations on logits as far apart as cosines at the coldest temperature stay finite.
@@ -108,7 +108,7 @@ Deno.test("usage entropy tells an even use of the prototypes from a collapse", (
 
 Deno.test("schedules warm up, freeze and end where the recipe says", () => {
   const settings = { ...SMALL_RECIPE, steps: 100 }, at = dinoSchedules(settings);
-  const value = (step: number, key: keyof ReturnType<typeof at>) => at(step)[key].data[0];
+  const value = (step: number, key: keyof ReturnType<typeof at>) => at(step)[key]!.data[0];
   assert.ok(Math.abs(value(4, "learningRate") - 1.5e-3) < 1e-9);
   assert.ok(value(0, "learningRate") < 3.1e-4);
   assert.ok(Math.abs(value(99, "learningRate") - 1e-5) < 1e-9);
@@ -127,12 +127,13 @@ Deno.test("a batch depends on its step alone and an epoch visits images once", (
   assert.notDeepEqual(dinoBatches(data, vit, recipe, 4)(5).globals.data, first(5).globals.data);
   assert.deepEqual(first(0).globals.shape, [8, 16, 16, 3]);
   assert.deepEqual(first(0).locals?.shape, [8, 8, 8, 3]);
-  const masked = first(0).masked!;
-  assert.deepEqual(masked.shape, [4, 4, 16]);
-  const perPatch = new Float32Array(4 * 16);
-  masked.data.forEach((v, i) => perPatch[Math.floor(i / 64) * 16 + i % 16] += v);
-  assert.equal(perPatch.reduce((a, b) => a + b), 16);
-  assert.ok(perPatch.every((v) => v <= 1), "each masked patch is chosen once");
+  const { maskBN, maskedRows, maskedWeights } = first(0);
+  assert.deepEqual([maskBN!.shape, maskedRows!.shape], [[8, 16], [16]]);
+  assert.equal(Array.from(maskBN!.data.slice(0, 64)).reduce((a, b) => a + b), 16);
+  assert.ok(maskBN!.data.slice(64).every((v) => v === 0), "second global crops are seen whole");
+  assert.equal(new Set(maskedRows!.data).size, 16);
+  assert.ok(maskedRows!.data.every((row) => maskBN!.data[row] === 1));
+  assert.ok(maskedWeights!.data.every((weight) => weight === 1 / 16));
 });
 
 Deno.test("recipes that do not fit are refused", () => {
@@ -140,21 +141,21 @@ Deno.test("recipes that do not fit are refused", () => {
     [{ batchSize: 11 }, /batchSize must be at most the 10 images, got 11/],
     [{ globalSize: 18 }, /globalSize must be a multiple of 4, got 18/],
     [{ localScale: [0.5, 0.2] }, /localScale must be two rising shares/],
-    [{ maskRatio: 1 }, /maskRatio must be in \[0, 1\), got 1/],
+    [{ masks: { kind: "scattered", ratio: 1 } }, /masks\.ratio must be in \(0, 1\), got 1/],
   ];
   for (const [change, message] of cases) {
     assert.throws(
-      () => checkRecipe({ ...recipe, ...change }, 4, 10),
+      () => checkRecipe({ ...recipe, ...change }, vit, 10),
       (error) => error instanceof ConfigError && message.test(error.message),
     );
   }
 });
 
 Deno.test("after a step the teacher is the moving average, and with momentum 1 it stays as it was", async () => {
-  const step = compiledStep(), state = initDinoState(new Rng(1), vit, recipe.head);
+  const step = compiledStep(), state = initDinoState(new Rng(1), vit, recipe);
   const batch = dinoBatches(dataset(), vit, recipe, 1)(1);
   // The teacher differs from the student, so that a gradient leaking into it would show.
-  state.teacher = initDinoState(new Rng(2), vit, recipe.head).teacher;
+  state.teacher = initDinoState(new Rng(2), vit, recipe).teacher;
   const before = leaves(state.teacher);
   const [averaged] = await step.run(state, { ...batch, momentum: scalar(0.75) });
   const student = leaves(averaged.student), started = leaves(state.student);
@@ -175,7 +176,7 @@ Deno.test("after a step the teacher is the moving average, and with momentum 1 i
 });
 
 Deno.test("prototypes stay as they are while they are frozen", async () => {
-  const step = compiledStep(), state = initDinoState(new Rng(1), vit, recipe.head);
+  const step = compiledStep(), state = initDinoState(new Rng(1), vit, recipe);
   const batch = dinoBatches(dataset(), vit, recipe, 1)(0);
   const prototypes = async (rate: number) =>
     (await step.run(state, { ...batch, prototypeRate: scalar(rate) }))[0].student.head.prototypes.data;
@@ -185,7 +186,7 @@ Deno.test("prototypes stay as they are while they are frozen", async () => {
 });
 
 Deno.test("the compiled update equals the eager one", async () => {
-  const step = compiledStep(), state = initDinoState(new Rng(1), vit, recipe.head);
+  const step = compiledStep(), state = initDinoState(new Rng(1), vit, recipe);
   const batch = dinoBatches(dataset(), vit, recipe, 1)(0);
   const [, metrics] = await step.run(state, batch);
   const feed = <P>(tree: unknown) => mapToTensors<P>(tree);
@@ -204,7 +205,7 @@ Deno.test("the compiled update equals the eager one", async () => {
 Deno.test("the loss on a fixed batch falls under both kinds of assignment", async () => {
   for (const assignment of ["sinkhorn", "centering"] as const) {
     const step = compiledStep({ ...recipe, assignment });
-    let state = initDinoState(new Rng(1), vit, recipe.head), first = NaN, last = NaN;
+    let state = initDinoState(new Rng(1), vit, recipe), first = NaN, last = NaN;
     const batch = {
       ...dinoBatches(dataset(), vit, recipe, 1)(0),
       momentum: scalar(1),
@@ -230,9 +231,9 @@ Deno.test("an encoder of the first DINO's kind learns its positions, and has non
     learnedPositions: "offset",
     maskToken: false,
   } as const;
-  const before = initDinoState(new Rng(5).split("weights"), learned, recipe.head).student.vit.positions!;
+  const before = initDinoState(new Rng(5).split("weights"), learned, recipe).student.vit.positions!;
   const options = { dataset: dataset(), vit: learned, seed: 5, device: "cpu" } as const;
-  const { state } = await trainDino({ ...options, recipe: { ...recipe, steps: 3, maskRatio: 0 } });
+  const { state } = await trainDino({ ...options, recipe: { ...recipe, steps: 3, masks: null } });
   const after = state.student.vit.positions!;
   assert.deepEqual(after.shape, [17, 16]);
   for (let token = 0; token < 17; token++) {
@@ -241,7 +242,7 @@ Deno.test("an encoder of the first DINO's kind learns its positions, and has non
   }
   await assert.rejects(trainDino({ ...options, recipe }), (error) => {
     assert.ok(error instanceof ConfigError);
-    assert.match(error.message, /maskRatio must be 0 without a mask token, got 0\.25/);
+    assert.match(error.message, /masks must be null without a mask token, got scattered/);
     return true;
   });
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { pathToFileURL } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
 import * as plot from "novae/plot/mod.ts";
+import { float32, Rng } from "novae/tensor/mod.ts";
 import { sampleFigures, sampleReport, samplesTable } from "./plot_fixture.ts";
 
 const CHROMIUM = Deno.env.get("NOVAE_CHROMIUM") ?? "/usr/bin/chromium";
@@ -79,6 +80,7 @@ Deno.test({
     const outputs = [
       plot.figureBundle(sampleFigures().scatter, "figure-a"),
       plot.figureBundle(sampleFigures().bars, "figure-b"),
+      plot.figureBundle(await drawnPanel(), "figure-c"),
       plot.tableBundle(samplesTable()),
     ];
     await withBrowser(async (browser) => {
@@ -87,13 +89,49 @@ Deno.test({
       await page.setContent(
         `<!doctype html><body>${outputs.map((output) => output["text/html"]).join("\n")}</body>`,
       );
-      await page.waitForFunction(() => document.querySelectorAll(".js-plotly-plot .main-svg").length >= 4);
-      assert.equal(await page.evaluate(() => document.querySelectorAll(".js-plotly-plot").length), 2);
+      await page.waitForFunction(() => document.querySelectorAll(".js-plotly-plot .main-svg").length >= 6);
+      assert.equal(await page.evaluate(() => document.querySelectorAll(".js-plotly-plot").length), 3);
+      assert.deepEqual(await page.evaluate(measurePanel), {
+        labels: ["Picture", "Head 1", "Head 2"],
+        scale: ["Attention, 1 = even"],
+        coloured: true,
+        inside: true,
+        leftEdges: 0,
+      });
       assert.equal(await page.evaluate(() => document.querySelectorAll(".novae-table tbody tr").length), 4);
       assert.deepEqual(problems, []);
     });
   },
 });
+
+/** A panel with a picture, labels and a scale of colours. */
+function drawnPanel(): Promise<plot.Figure> {
+  const weights = new Rng(3).uniform(3 * 2 * 17);
+  return plot.attentionPanel(
+    float32(new Rng(4).uniform(3 * 32 * 32 * 3), [3, 32, 32, 3]),
+    float32(weights, [3, 2, 17]),
+    16,
+  );
+}
+
+/** What the panel shows, and whether nothing of it is cut off; runs in the page. */
+function measurePanel() {
+  const panel = document.getElementById("figure-c")!, frame = panel.getBoundingClientRect();
+  const texts = (selector: string) =>
+    [...panel.querySelectorAll(selector)].map((text) => text.textContent ?? "");
+  const left = (selector: string) => panel.querySelector(selector)!.getBoundingClientRect().left;
+  return {
+    labels: texts(".ytick text"),
+    scale: texts(".colorbar .cbtitle text"),
+    coloured: panel.querySelectorAll(".colorbar .cbfill").length > 0,
+    inside: [...panel.querySelectorAll("text, image, .cbfill")].every((part) => {
+      const { left, right, top, bottom } = part.getBoundingClientRect();
+      return left >= frame.left && right <= frame.right && top >= frame.top && bottom <= frame.bottom;
+    }),
+    // The scale begins where the picture begins.
+    leftEdges: Math.round(left(".colorbar .cbfill") - left("image")),
+  };
+}
 
 /** What the page holds; runs in the page. */
 function measure() {

@@ -47,6 +47,13 @@ export function sampleFigures(): Record<string, plot.Figure> {
     panel: plot.imagePanel({ png: Uint8Array.of(1, 2, 3), width: 20, height: 10 }, {
       rowLabels: ["SVG <1>", "VAE"],
     }),
+    marked: plot.imagePanel({ png: Uint8Array.of(1, 2, 3), width: 22, height: 10 }, {
+      title: "Marked",
+      columnLabels: ["one", "two"],
+      gap: 2,
+      colourBar: { title: "Cosine <1>", range: [-0.5, 1] },
+      marks: [{ x: 3, y: 4, width: 2, height: 1 }],
+    }),
   };
 }
 

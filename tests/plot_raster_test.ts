@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import sharp from "sharp";
+import { resizeImage } from "novae/io/mod.ts";
 import * as plot from "novae/plot/mod.ts";
 import { float32 } from "novae/tensor/mod.ts";
 
@@ -18,6 +19,16 @@ Deno.test("enlarging repeats each pixel in both directions", () => {
   const row = [1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8];
   assert.deepEqual([...raster.data], [...row, ...row]);
   assert.throws(() => plot.enlarge(raster, 1.5), RangeError);
+});
+
+Deno.test("a smoothly resized raster has the pixels of the exact resize and stays opaque", () => {
+  const pixels = Array.from({ length: 12 }, (_, i) => (37 * i * i) % 256);
+  const rgba = Uint8Array.from({ length: 16 }, (_, i) => i % 4 === 3 ? 255 : pixels[3 * (i >> 2) + i % 4]);
+  const { width, height, data } = plot.smoothRaster({ width: 2, height: 2, data: rgba }, 7, 5);
+  const wanted = resizeImage({ width: 2, height: 2, data: Uint8Array.from(pixels) }, 7, 5, "bicubic");
+  assert.deepEqual([width, height], [7, 5]);
+  assert.deepEqual(data.filter((_, i) => i % 4 !== 3), wanted.data);
+  assert.ok(data.every((value, i) => i % 4 !== 3 || value === 255));
 });
 
 Deno.test("a scalar map goes from viridis's darkest to its lightest colour and skips what is not finite", () => {

@@ -16,5 +16,6 @@ export * from "./pca.ts";
 export * from "./products.ts";
 export * from "./ridge.ts";
 export * from "./separability.ts";
+export * from "./similarity.ts";
 export * from "./standardized_products.ts";
 export * from "./umap.ts";

@@ -1,5 +1,6 @@
 import { asMatrix, concatRows, float32, type HostTensor } from "novae/tensor/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
+import { resizeFloats } from "novae/io/mod.ts";
 import type { Dataset, DatasetSplits } from "novae/data/mod.ts";
 import { DinoEncoder, type VitConfig, type VitParams } from "novae/dino/mod.ts";
 import { knnClassify, type LabelledMatrix } from "novae/analysis/mod.ts";
@@ -65,7 +66,9 @@ async function features(
   const cls: HostTensor[] = [], patches: HostTensor[] = [];
   for (let start = 0; start < count; start += CHUNK) {
     const indices = Array.from({ length: Math.min(CHUNK, count - start) }, (_, i) => start + i);
-    const { clsBD, patchesBND } = await encoder.features(dataset.images(indices));
+    const { clsBD, patchesBND } = await encoder.features(
+      fitted(dataset.images(indices), encoder.config.patchSize),
+    );
     cls.push(clsBD);
     patches.push(meanOverTokens(patchesBND));
   }
@@ -74,6 +77,24 @@ async function features(
     cls: { features: asMatrix(concatRows(cls)), labels },
     patches: { features: asMatrix(concatRows(patches)), labels },
   };
+}
+
+/** Images resized to the nearest multiple of the patch, where their side is none. */
+function fitted(images: HostTensor, patchSize: number): HostTensor {
+  const [count, height, width] = images.shape,
+    [rows, cols] = [height, width].map((side) => nearest(side, patchSize));
+  if (rows === height && cols === width) return images;
+  const out = new Float32Array(count * rows * cols * 3);
+  for (let b = 0; b < count; b++) {
+    const area = { offset: b * height * width * 3, stride: width * 3, height, width, channels: 3 };
+    const image = out.subarray(b * rows * cols * 3, (b + 1) * rows * cols * 3);
+    resizeFloats(images.data, area, { height: rows, width: cols }, "bicubic", image);
+  }
+  return float32(out, [count, rows, cols, 3]);
+}
+
+function nearest(side: number, patchSize: number): number {
+  return patchSize * Math.max(1, Math.round(side / patchSize));
 }
 
 function meanOverTokens({ shape: [batch, tokens, dim], data }: HostTensor): HostTensor {

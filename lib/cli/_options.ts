@@ -8,3 +8,12 @@ export function parseCount(text: string): number {
   }
   return value;
 }
+
+/** Parses an option that must be a whole number of at least 0. */
+export function parseNatural(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isInteger(value) || value < 0) {
+    throw new InvalidArgumentError("must be a whole number of at least 0");
+  }
+  return value;
+}

@@ -9,6 +9,7 @@ import { NovaeError } from "novae/tensor/mod.ts";
 import { registerData } from "./data.ts";
 import { registerDevices } from "./devices.ts";
 import { registerExport } from "./export.ts";
+import { registerExtract } from "./extract.ts";
 import { registerFetch } from "./fetch.ts";
 import { registerReproduce } from "./reproduce.ts";
 import { registerRuns } from "./runs.ts";
@@ -39,6 +40,7 @@ export function buildProgram(): Command {
   registerSample(program);
   registerExport(program);
   registerFetch(program);
+  registerExtract(program);
   registerRuns(program);
   registerDevices(program);
   return program;

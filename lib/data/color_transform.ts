@@ -1,5 +1,5 @@
 /**
- * Colour transforms of one image in host memory: jitter, grey, blur and solarisation. All work in place on float32
+ * Colour transforms of one image in host memory: jitter, grey and solarisation. All work in place on float32
  * [H, W, 3] in [0, 1].
  *
  * @module
@@ -35,7 +35,7 @@ export interface ColorChange {
 }
 
 /** ITU-R 601 luma, as Pillow converts to grey. */
-const LUMA = [0.299, 0.587, 0.114] as const;
+export const LUMA: readonly [number, number, number] = [0.299, 0.587, 0.114];
 
 /** Draws a change of colours. */
 export function sampleColorChange(rng: Rng, jitter: ColorJitter): ColorChange {
@@ -56,7 +56,7 @@ export function sampleColorChange(rng: Rng, jitter: ColorJitter): ColorChange {
  * with H the rotation about the grey axis and S = s·1 + (1 − s)·(luma in each row).
  *
  * *Source*: torchvision `ColorJitter`, `RandomGrayscale`. *Differs*: always in this order and clamped once, so that it
- * is one matrix; hue turns about the grey axis of RGB instead of the circle of HSV, equal at thirds of a turn.
+ * is one matrix (`jitterColors` has its form); hue turns about the grey axis of RGB instead of the circle of HSV, equal at thirds of a turn.
  *
  * @param pixels float32 [H, W, 3]; changed in place.
  */
@@ -102,64 +102,10 @@ function hueRotation(turn: number): number[][] {
  *
  *     out = in < threshold ? in : 1 − in
  *
+ * *Source*: Pillow's `ImageOps.solarize`, whose threshold is the byte 128.
+ *
  * @param pixels float32, changed in place.
  */
-export function solarize(pixels: Float32Array, threshold = 0.5): void {
+export function solarize(pixels: Float32Array, threshold: number = 128 / 255): void {
   for (let i = 0; i < pixels.length; i++) if (pixels[i] >= threshold) pixels[i] = 1 - pixels[i];
-}
-
-let blurred = new Float32Array(0);
-
-/**
- * Blurs with a Gaussian of standard deviation `sigma` pixels, cut at 3 σ; the image goes on mirrored beyond its edges.
- *
- * @param pixels float32 [height, width, 3]; changed in place.
- * @param sigma above 0; the radius ⌈3 σ⌉ must be below height and width.
- */
-export function gaussianBlur(pixels: Float32Array, height: number, width: number, sigma: number): void {
-  const radius = Math.ceil(3 * sigma);
-  if (!(sigma > 0) || radius >= Math.min(height, width)) {
-    throw new RangeError(
-      `Cannot blur: sigma must be above 0 and below a third of ${Math.min(height, width)}, got ${sigma}`,
-    );
-  }
-  const kernel = Float32Array.from(
-    { length: radius + 1 },
-    (_, k) => Math.exp(-(k * k) / (2 * sigma * sigma)),
-  );
-  const sum = kernel.reduce((total, w, k) => total + (k === 0 ? w : 2 * w), 0);
-  for (let k = 0; k <= radius; k++) kernel[k] /= sum;
-  if (blurred.length < pixels.length) blurred = new Float32Array(pixels.length);
-  blurAlong(pixels, blurred, height, width, width * 3, 3, kernel);
-  blurAlong(blurred, pixels, width, height, 3, width * 3, kernel);
-}
-
-/** Filters along the places that lie `step` apart, on each of `lines` lines that lie `lineStep` apart. */
-function blurAlong(
-  from: Float32Array,
-  to: Float32Array,
-  lines: number,
-  places: number,
-  lineStep: number,
-  step: number,
-  kernel: Float32Array,
-): void {
-  const last = places - 1;
-  for (let line = 0; line < lines; line++) {
-    for (let place = 0; place < places; place++) {
-      const at = line * lineStep + place * step;
-      let r = kernel[0] * from[at], g = kernel[0] * from[at + 1], b = kernel[0] * from[at + 2];
-      for (let k = 1; k < kernel.length; k++) {
-        const before = place - k < 0 ? k - place : place - k;
-        const after = place + k > last ? 2 * last - place - k : place + k;
-        const i = line * lineStep + before * step, j = line * lineStep + after * step, weight = kernel[k];
-        r += weight * (from[i] + from[j]);
-        g += weight * (from[i + 1] + from[j + 1]);
-        b += weight * (from[i + 2] + from[j + 2]);
-      }
-      to[at] = r;
-      to[at + 1] = g;
-      to[at + 2] = b;
-    }
-  }
 }

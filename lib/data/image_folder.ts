@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { extname, join } from "node:path";
+import { join } from "node:path";
 import { DataError, Rng } from "novae/tensor/mod.ts";
-import { decodeImage, fileError, resizeImage } from "novae/io/mod.ts";
+import { decodeImage, resizeImage } from "novae/io/mod.ts";
 import { type DatasetSplits, type OnDataProgress, packDataset, type PackedDataset } from "./dataset.ts";
+import { imagesByClass, listFolder } from "./image_files.ts";
 
 /** Which images of a folder are wanted. */
 export interface ImageFolderOptions {
@@ -31,7 +32,6 @@ interface LabelledFile {
   readonly label: number;
 }
 
-const ENDINGS = new Set([".jpg", ".jpeg", ".png", ".webp"]);
 const HELD_OUT = ["test", "val"];
 const AT_ONCE = 4;
 
@@ -46,7 +46,7 @@ const AT_ONCE = 4;
  */
 export async function loadImageFolder(options: ImageFolderOptions): Promise<DatasetSplits> {
   const { path, seed = 0, imageSize = 64 } = options, rng = new Rng(seed).split("folder");
-  const top = (await list(path)).filter((entry) => entry.isDirectory).map((entry) => entry.name);
+  const top = (await listFolder(path)).filter((entry) => entry.isDirectory).map((entry) => entry.name);
   const heldOut = HELD_OUT.find((name) => top.includes(name));
   const { classes, train, test } = top.includes("train") && heldOut !== undefined
     ? await ownSplit(join(path, "train"), join(path, heldOut))
@@ -71,7 +71,7 @@ interface SplitFiles {
 }
 
 async function ownSplit(trainPath: string, testPath: string): Promise<SplitFiles> {
-  const train = await listClasses(trainPath), test = await listClasses(testPath);
+  const train = await labelledPaths(trainPath), test = await labelledPaths(testPath);
   const classes = [...train.keys()], others = [...test.keys()];
   if (classes.join("/") !== others.join("/")) {
     const different = [...classes.filter((c) => !test.has(c)), ...others.filter((c) => !train.has(c))];
@@ -87,7 +87,7 @@ async function drawnSplit(path: string, fraction: number, rng: Rng): Promise<Spl
   if (!(fraction > 0 && fraction < 1)) {
     throw new RangeError(`Cannot split ${path}: testFraction must be in (0, 1), got ${fraction}`);
   }
-  const byClass = await listClasses(path),
+  const byClass = await labelledPaths(path),
     train = new Map<string, string[]>(),
     test = new Map<string, string[]>();
   for (const [name, files] of byClass) {
@@ -108,45 +108,16 @@ function labelled(byClass: Map<string, string[]>): LabelledFile[] {
   return [...byClass.values()].flatMap((files, label) => files.map((path) => ({ path, label })));
 }
 
-/** The image files of each class folder, both in the order of their names. */
-async function listClasses(path: string): Promise<Map<string, string[]>> {
-  const classes = (await list(path)).filter((entry) => entry.isDirectory).map((entry) => entry.name);
-  if (classes.length < 2) {
+/** Paths of the image files of each of two or more class folders. */
+async function labelledPaths(path: string): Promise<Map<string, string[]>> {
+  const classes = await imagesByClass(path);
+  if (classes.size < 2) {
     throw new DataError(
-      `Cannot read images from ${path}: at least 2 folders, one a class, are needed, got ${classes.length}; ` +
+      `Cannot read images from ${path}: at least 2 folders, one a class, are needed, got ${classes.size}; ` +
         "arrange the images as class/name.jpg",
     );
   }
-  const files = new Map<string, string[]>();
-  for (const name of classes) {
-    const images = (await list(join(path, name))).filter((entry) =>
-      ENDINGS.has(extname(entry.name).toLowerCase())
-    );
-    if (images.length === 0) {
-      throw new DataError(
-        `Cannot read class ${join(path, name)}: at least one ${
-          [...ENDINGS].join(", ")
-        } file is needed, got none; ` +
-          "add images or remove the folder",
-      );
-    }
-    files.set(name, images.map((entry) => join(path, name, entry.name)));
-  }
-  return files;
-}
-
-/** What a folder holds, without hidden files, in the order of the names. */
-async function list(path: string): Promise<{ name: string; isDirectory: boolean }[]> {
-  try {
-    const entries = (await Array.fromAsync(Deno.readDir(path))).filter(({ name }) => !name.startsWith("."));
-    // A link counts as what it leads to, so that classes and images may be linked from elsewhere.
-    const resolved = entries.map(async ({ name, isDirectory, isSymlink }) => {
-      return { name, isDirectory: isSymlink ? (await Deno.stat(join(path, name))).isDirectory : isDirectory };
-    });
-    return (await Promise.all(resolved)).sort((a, b) => a.name < b.name ? -1 : 1);
-  } catch (error) {
-    throw fileError(`Cannot list ${path}`, error, DataError);
-  }
+  return new Map([...classes].map(([name, files]) => [name, files.map((file) => join(path, name, file))]));
 }
 
 async function decodeAll(

@@ -8,7 +8,10 @@ export * from "./cache_folder.ts";
 export * from "./cifar10.ts";
 export * from "./contact_sheet.ts";
 export * from "./dataset.ts";
+export * from "./framing.ts";
+export { type ImageFiles, openImageFolder } from "./image_files.ts";
 export * from "./image_folder.ts";
+export { ImagePool, type ImagePoolOptions } from "./image_pool.ts";
 export * from "./load_dataset.ts";
 export type { RowForm, ShardPlan, ShardRows } from "./shard_format.ts";
 export * from "./shard_store.ts";
@@ -21,9 +24,17 @@ export {
   changeColors,
   type ColorChange,
   type ColorJitter,
-  gaussianBlur,
   sampleColorChange,
   solarize,
 } from "./color_transform.ts";
+export {
+  type ColorStep,
+  jitterColors,
+  makeGray,
+  type OrderedColorChange,
+  sampleOrderedColorChange,
+} from "./color_jitter.ts";
+export { CropPool, type CropPoolOptions, type CropViews, type CropWork, makeCrops } from "./crop_pool.ts";
+export { gaussianBlur, pillowBlur } from "./gaussian_blur.ts";
 export { multiCrop, type MultiCropOptions, type MultiCropViews } from "./multi_crop.ts";
 export { type CropBox, flipHorizontal, randomFlip, resizedCrop, sampleCropBox } from "./resized_crop.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { expectShape, type HostTensor, type Rng } from "novae/tensor/mod.ts";
-import { resizeFloats } from "novae/io/mod.ts";
+import { type ResizeFilter, resizeFloats } from "novae/io/mod.ts";
 
 /** A rectangle of whole pixels. */
 export interface CropBox {
@@ -91,6 +91,7 @@ export function cropInto(
   size: number,
   flip: boolean,
   out: Float32Array,
+  filter: ResizeFilter = "bilinear",
 ): void {
   const area = {
     offset: offset + (box.top * imageWidth + box.left) * 3,
@@ -99,7 +100,7 @@ export function cropInto(
     width: box.width,
     channels: 3,
   };
-  resizeFloats(image, area, { height: size, width: size }, "bilinear", out);
+  resizeFloats(image, area, { height: size, width: size }, filter, out);
   if (flip) flipRows(out, size, 3);
 }
 

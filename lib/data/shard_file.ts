@@ -25,12 +25,17 @@ import {
   type ShardRows,
 } from "./shard_format.ts";
 
-/** Writes a shard, atomically; the same rows give the same bytes. */
+/**
+ * Writes a shard, atomically; the same rows give the same bytes.
+ *
+ * @param inputs a hash of what the rows were made from, to be kept in the header.
+ */
 export async function writeShard(
   folder: string,
   shard: number,
   plan: ShardPlan,
   rows: ShardRows,
+  inputs?: string,
 ): Promise<void> {
   const { first, last } = shardRange(shard, plan), what = `Cannot write rows ${first} … ${last - 1}`;
   if (Object.hasOwn(rows.tensors, LABELS)) throw new RangeError(`${what}: the name ${LABELS} is reserved`);
@@ -44,7 +49,8 @@ export async function writeShard(
     if (shape[0] === last - first) continue;
     throw new TypeError(`${what}: "${name}" must have ${last - first} rows, got ${shape[0] ?? "none"}`);
   }
-  await writeSafetensors(join(folder, shardFile(shard)), tensors, metadataOf(shard, plan), {
+  const metadata = { ...metadataOf(shard, plan), ...(inputs !== undefined && { inputs }) };
+  await writeSafetensors(join(folder, shardFile(shard)), tensors, metadata, {
     dtype: plan.dtype,
     hashed: true,
   });

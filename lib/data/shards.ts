@@ -20,7 +20,7 @@ import {
   writeFileAtomic,
   writeJson,
 } from "novae/io/mod.ts";
-import { checkShard, expectForms, hasShard, readLabels, writeShard } from "./shard_file.ts";
+import { checkShard, expectForms, hasShard, writeShard } from "./shard_file.ts";
 import {
   formsOf,
   indexPath,
@@ -30,13 +30,12 @@ import {
   type RowForm,
   SHARD_FORMAT,
   shardCount,
-  type ShardEntry,
   shardFile,
-  type ShardIndex,
   type ShardPlan,
   shardRange,
   type ShardRows,
 } from "./shard_format.ts";
+import { indexText, makeIndex } from "./shard_index.ts";
 
 /**
  * Makes the rows `first` … `last − 1`. It must give the same rows whenever it is asked for them: after a kill, or where
@@ -65,6 +64,16 @@ export interface WriteShardsOptions extends ClaimOptions {
    * omitted.
    */
   readonly verify?: "hash" | "header";
+  /**
+   * Shards that are made at the same time, 1 or more, so that one can be computed while another is written; 1 if
+   * omitted.
+   */
+  readonly atOnce?: number;
+  /**
+   * A hash of what the rows `first` … `last − 1` are made from. It is kept with the shard, and a shard made from
+   * something else is made again.
+   */
+  readonly inputsOf?: (first: number, last: number) => Promise<string>;
 }
 
 /** What one call of {@link writeShards} knows. */
@@ -74,6 +83,7 @@ interface Work {
   readonly makeShard: MakeShard;
   readonly claims: Claims;
   readonly hashed: boolean;
+  readonly inputsOf: (first: number, last: number) => Promise<string | undefined>;
   /** Shards that were there before this call. */
   readonly old: Set<number>;
   /** Form of all tensors, from the first shard seen. */
@@ -117,12 +127,32 @@ export async function writeShards(
   const work = await startWork(folder, plainPlan(plan), makeShard, options);
   let pending = Array.from({ length: shardCount(plan) }, (_, shard) => shard);
   while (pending.length > 0) {
-    const left: number[] = [];
-    for (const shard of pending) if (!await settle(work, shard)) left.push(shard);
+    const left = await settleAll(work, pending, options.atOnce ?? 1);
     if (left.length === pending.length) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     pending = left;
   }
   while (!await finish(work)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+}
+
+/** Goes through shards in their order, some at the same time, and gives those that somebody else is at work on. */
+async function settleAll(work: Work, shards: readonly number[], atOnce: number): Promise<number[]> {
+  const left: number[] = [];
+  let next = 0;
+  const lane = async () => {
+    while (next < shards.length) {
+      const shard = shards[next++];
+      if (!await settle(work, shard)) left.push(shard);
+    }
+  };
+  const ends = await Promise.allSettled(
+    Array.from({ length: atOnce }, () =>
+      lane().catch((error) => {
+        next = shards.length; // the others finish what they have begun
+        throw error;
+      })),
+  );
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
+  return left.sort((a, b) => a - b);
 }
 
 async function startWork(
@@ -146,7 +176,8 @@ async function startWork(
     options.onProgress?.({ done, total: plan.count, made, ...note === undefined ? {} : { note } });
   };
   const claims = new Claims(options), hashed = (options.verify ?? "hash") === "hash";
-  return { folder, plan, makeShard, claims, hashed, old, forms: null, report };
+  const inputsOf = options.inputsOf ?? (() => Promise.resolve(undefined));
+  return { folder, plan, makeShard, claims, hashed, inputsOf, old, forms: null, report };
 }
 
 /** Of several processes that write the plan at once each reads what is there in the end. */
@@ -165,21 +196,28 @@ async function agreeOnPlan(folder: string, plan: ShardPlan): Promise<void> {
 
 /** Sees to it that a shard is there, unless somebody else is at work on it. */
 async function settle(work: Work, shard: number): Promise<boolean> {
-  if (await damageOf(work, shard) === null) return true;
+  if (await isThere(work, shard)) return true;
   const path = join(work.folder, `${shardFile(shard)}.claim`), claim = await work.claims.take(path);
   if (claim === null) return false;
   try {
-    const damage = await damageOf(work, shard); // somebody else may have made it meanwhile
+    const { first, last } = shardRange(shard, work.plan), inputs = await work.inputsOf(first, last);
+    const damage = await damageOf(work, shard, inputs); // somebody else may have made it meanwhile
     if (damage === null) return true;
     if (damage !== "missing") work.report(0, 0, `${damage}; it is made again`);
-    return await make(work, shard, claim);
+    return await make(work, shard, inputs, claim);
   } finally {
     await claim.release();
   }
 }
 
+async function isThere(work: Work, shard: number): Promise<boolean> {
+  if (!await hasShard(work.folder, shard)) return false;
+  const { first, last } = shardRange(shard, work.plan);
+  return await damageOf(work, shard, await work.inputsOf(first, last)) === null;
+}
+
 /** What is wrong with a shard; null, and its rows count as done, if nothing is. */
-async function damageOf(work: Work, shard: number): Promise<string | null> {
+async function damageOf(work: Work, shard: number, inputs: string | undefined): Promise<string | null> {
   const { folder, plan, hashed, old } = work, { first, last } = shardRange(shard, plan);
   if (!await hasShard(folder, shard)) return "missing";
   let header: SafetensorsHeader;
@@ -190,18 +228,26 @@ async function damageOf(work: Work, shard: number): Promise<string | null> {
     if (error instanceof DataError) return error.message;
     throw error;
   }
+  if (inputs !== undefined && header.metadata.inputs !== inputs) {
+    return `${join(folder, shardFile(shard))} was made from other inputs`;
+  }
   accept(work, shard, header);
   work.report(last - first, 0);
   return null;
 }
 
-async function make(work: Work, shard: number, claim: Claim): Promise<boolean> {
+async function make(
+  work: Work,
+  shard: number,
+  inputs: string | undefined,
+  claim: Claim,
+): Promise<boolean> {
   const { folder, plan } = work, { first, last } = shardRange(shard, plan);
   await removeLeftovers(folder, new RegExp(`^${shardFile(shard)}\\.tmp-`));
   const rows = await work.makeShard(first, last);
   if (!await claim.holds()) return false; // taken for dead; somebody else makes it
   try {
-    await writeShard(folder, shard, plan, rows);
+    await writeShard(folder, shard, plan, rows, inputs);
   } catch (error) {
     if (await claim.holds()) throw error;
     return false; // the other one removed the unfinished file
@@ -222,7 +268,7 @@ async function finish(work: Work): Promise<boolean> {
   const { folder } = work, path = indexPath(folder), claim = await work.claims.take(`${path}.claim`);
   if (claim === null) return false;
   try {
-    const text = indexText(await makeIndex(work));
+    const text = indexText(await makeIndex(folder, work.plan));
     const known = await Deno.readTextFile(path).catch(ignoreMissing);
     if (known !== text) await writeFileAtomic(path, text);
     await removeLeftovers(folder, /\.tmp-|^shard-.*\.claim$/);
@@ -230,27 +276,6 @@ async function finish(work: Work): Promise<boolean> {
   } finally {
     await claim.release();
   }
-}
-
-async function makeIndex({ folder, plan }: Work): Promise<ShardIndex> {
-  const shards: ShardEntry[] = [], labels: number[] = [];
-  let tensors: Record<string, RowForm> = {};
-  for (let shard = 0; shard < shardCount(plan); shard++) {
-    const header = await checkShard(folder, shard, plan, false), file = shardFile(shard);
-    if (shard === 0) tensors = formsOf(header);
-    expectForms(folder, shard, formsOf(header), tensors);
-    for (const label of await readLabels(folder, shard, header)) labels.push(label);
-    const bytes = header.dataStart + Math.max(...header.entries.map(({ end }) => end));
-    shards.push({ file, ...shardRange(shard, plan), bytes, sha256: header.metadata.sha256 });
-  }
-  return { ...plan, tensors, shards, labels };
-}
-
-/** JSON with one line a key, as lists of labels are long. */
-function indexText(index: ShardIndex): string {
-  const lines = Object.entries({ format: SHARD_FORMAT, ...index })
-    .map(([key, value]) => `  ${JSON.stringify(key)}: ${JSON.stringify(value)}`);
-  return `{\n${lines.join(",\n")}\n}\n`;
 }
 
 /** Removes files that killed processes left. */

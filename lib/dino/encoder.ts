@@ -13,15 +13,23 @@ import {
   mapTree,
   rows,
 } from "novae/tensor/mod.ts";
-import { constantTree, type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
+import {
+  constantTree,
+  type DeviceName,
+  type DeviceTensor,
+  disposeTree,
+  jit,
+  type Jitted,
+  read,
+} from "novae/engine/mod.ts";
 import { hashBytes } from "novae/io/mod.ts";
 import { countVitParams, type VitConfig } from "./config.ts";
-import { imageDinoFromUnit } from "./preprocessing.ts";
+import { loadEncoder, type LoadEncoderOptions } from "./load_encoder.ts";
+import { imageDinoFromUnit, preprocess, type Preprocessing } from "./preprocessing.ts";
 import { type PretrainedOptions, readPretrained } from "./pretrained.ts";
 import { vit, type VitOptions } from "./vit.ts";
 import type { VitParams } from "./vit_params.ts";
 import type { WeightSource } from "./weight_source.ts";
-import { loadEncoder } from "./weights.ts";
 
 /** Class and patch tokens of a batch of images. */
 export interface DinoTokens<T = HostTensor> {
@@ -53,6 +61,8 @@ export interface DinoEncoderOptions {
    * each run. Default `constants` as far as a graph can hold them, 2 GB (about 500 million weights), else `fed`.
    */
   readonly weights?: "constants" | "fed";
+  /** What happens to images in the graph, before the encoder; ImageNet's normalisation alone if omitted. */
+  readonly preprocessing?: Preprocessing;
 }
 
 type Forward = (
@@ -82,8 +92,7 @@ export class DinoEncoder {
   readonly config: VitConfig;
   /** Its weights. */
   readonly params: VitParams<HostTensor>;
-  /** SHA-256 of settings and weights, to name the encoder beside results. */
-  readonly hash: string;
+  #hash: string | null = null;
   readonly #batchSize: number;
   readonly #fed: VitParams<HostTensor> | null;
   readonly #forward: Jitted<Forward>;
@@ -102,16 +111,16 @@ export class DinoEncoder {
       );
     }
     const fits = 4 * countVitParams(config) <= MAX_CONSTANT_BYTES;
-    const { weights = fits ? "constants" : "fed" } = options;
+    const { weights = fits ? "constants" : "fed", preprocessing: spec } = options;
     this.config = config;
     this.params = params;
-    this.hash = hashEncoder(config, params);
     this.#batchSize = batchSize;
     this.#fed = weights === "fed" ? params : null;
     this.#forward = jit(
       ((imageUnitBHWC, wanted, fed) => {
         const given = fed ?? constantTree<VitParams>(params);
-        const out = vit(imageDinoFromUnit(imageUnitBHWC), given, config, wanted);
+        const imageDino = spec ? preprocess(imageUnitBHWC, spec) : imageDinoFromUnit(imageUnitBHWC);
+        const out = vit(imageDino, given, config, wanted);
         const tokens = ({ clsBD, patchesBND }: DinoTokens<tf.Tensor>) => ({ clsBD, patchesBND });
         return {
           ...tokens(out),
@@ -124,12 +133,16 @@ export class DinoEncoder {
   }
 
   /**
-   * Reads an encoder from a file written by `saveEncoder`.
+   * Loads an encoder from the model hub, a folder or a file.
    *
+   * @param reference as `loadEncoder` takes it.
    * @throws WeightsError as `loadEncoder` does.
    */
-  static async load(path: string, options: DinoEncoderOptions = {}): Promise<DinoEncoder> {
-    const { config, params } = await loadEncoder(path);
+  static async load(
+    reference: string,
+    options: DinoEncoderOptions & LoadEncoderOptions = {},
+  ): Promise<DinoEncoder> {
+    const { config, params } = await loadEncoder(reference, options);
     return new DinoEncoder(config, params, options);
   }
 
@@ -147,6 +160,11 @@ export class DinoEncoder {
     return new DinoEncoder(config, params, options);
   }
 
+  /** SHA-256 of settings and weights, to name the encoder beside results. */
+  get hash(): string {
+    return this.#hash ??= hashEncoder(this.config, this.params);
+  }
+
   /** D, width of class and patch tokens. */
   get width(): number {
     return this.config.width;
@@ -160,7 +178,7 @@ export class DinoEncoder {
   /**
    * Encodes images, in batches of the encoder's batch size; a rest is encoded in a batch of its own size.
    *
-   * @param imageUnitBHWC pixels in [0, 1], [B, H, W, 3] with B ≥ 1, H and W multiples of the patch.
+   * @param imageUnitBHWC pixels in [0, 1], [B, H, W, 3] with B ≥ 1, H and W multiples of the patch once prepared.
    * @param options more features than class and patch tokens.
    * @returns class tokens [B, D] and patch tokens [B, N, D], and what was asked for.
    * @throws TypeError if the images do not have this shape; RangeError if there are fewer blocks than asked for.
@@ -172,11 +190,26 @@ export class DinoEncoder {
     const batches: DinoFeatures[] = [];
     for (let start = 0; start < count; start += this.#batchSize) {
       const batch = rows(imageUnitBHWC, start, Math.min(start + this.#batchSize, count));
-      const out = await this.#forward(batch, options, this.#fed);
+      const out = await this.featuresOnDevice(batch, options);
       batches.push(await read(out) as DinoFeatures);
       disposeTree(out);
     }
     return joinBatches(batches);
+  }
+
+  /**
+   * Encodes one batch, however large, and leaves the features on the device, so that only those are read that are
+   * wanted.
+   *
+   * @param imageUnitBHWC as {@link features} takes it.
+   * @returns tensors that the caller disposes of.
+   * @throws TypeError and RangeError as {@link features}.
+   */
+  async featuresOnDevice(
+    imageUnitBHWC: HostTensor,
+    options: DinoFeatureOptions = {},
+  ): Promise<DinoFeatures<DeviceTensor>> {
+    return await this.#forward(imageUnitBHWC, options, this.#fed) as DinoFeatures<DeviceTensor>;
   }
 
   /** Releases the compiled graphs. */
@@ -195,7 +228,8 @@ function joinBatches(batches: readonly DinoFeatures[]): DinoFeatures {
   });
 }
 
-function hashEncoder(config: VitConfig, params: VitParams<HostTensor>): string {
+/** SHA-256 of settings and weights of an encoder, hexadecimal. */
+export function hashEncoder(config: VitConfig, params: VitParams<HostTensor>): string {
   const leaves = flattenTree<HostTensor>(params, isHostTensor);
   return hashBytes(JSON.stringify(config), ...leaves.flatMap((leaf) => [leaf.path, leaf.value.data]));
 }

@@ -1,14 +1,13 @@
 /**
- * The projection head of self-distillation: a perceptron, a normalised bottleneck and prototypes of unit length.
+ * The projection head of self-distillation: a perceptron, a normalised bottleneck and prototypes.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { float32, type HostTensor, type Rng } from "novae/tensor/mod.ts";
-import { gelu } from "novae/engine/mod.ts";
-import { initLinear, linear, type LinearParams } from "novae/nn/mod.ts";
+import { float32, full, type HostTensor, type Rng } from "novae/tensor/mod.ts";
+import { activate, initLinear, linear, type LinearParams, truncatedNormal } from "novae/nn/mod.ts";
 
-/** Widths of a projection head. */
+/** Widths and kind of a projection head. */
 export interface DinoHeadConfig {
   /** Width of the two hidden layers. */
   readonly hidden: number;
@@ -16,6 +15,15 @@ export interface DinoHeadConfig {
   readonly bottleneck: number;
   /** P, number of prototypes. */
   readonly prototypes: number;
+  /** Activation of the hidden layers: `geluErf` as published or its tanh approximation `gelu`. */
+  readonly activation: "gelu" | "geluErf";
+  /**
+   * What a prototype is: a direction of length 1 (`unit`, DINO with `norm_last_layer`), a direction with a learned
+   * length (`gain`, DINO without it and DINOv2) or any vector (`free`, DINOv3).
+   */
+  readonly lastLayer: "unit" | "gain" | "free";
+  /** How weights are drawn: uniform by Xavier's rule, or normal of deviation 0.02 as published (`truncNormal`). */
+  readonly init: "xavier" | "truncNormal";
   /**
    * Whether each layer's outputs are standardised over the batch. Features of a fresh network are nearly alike; with
    * this, crops are told apart from the first step on, which shortens short trainings a lot.
@@ -31,37 +39,51 @@ export interface DinoHeadParams<T = tf.Tensor> {
   fc2: LinearParams<T>;
   /** Hidden width to the bottleneck. */
   fc3: LinearParams<T>;
-  /** [bottleneck, P]; only the direction of each column counts. */
+  /** [bottleneck, P], one prototype a column. */
   prototypes: T;
+  /** Lengths of the prototypes [P], where they are learned. */
+  gains?: T;
 }
 
-/** Initial weights of a head on tokens of width `dim`: uniform by Xavier's rule, biases zero, prototypes normal. */
+/** Initial weights of a head on tokens of width `dim`; biases are zero, learned lengths 1. */
 export function initDinoHead(rng: Rng, dim: number, config: DinoHeadConfig): DinoHeadParams<HostTensor> {
-  const { hidden, bottleneck, prototypes } = config;
+  const { hidden, bottleneck, prototypes, init, lastLayer } = config;
   return {
-    fc1: initLinear(rng.split("fc1"), dim, hidden),
-    fc2: initLinear(rng.split("fc2"), hidden, hidden),
-    fc3: initLinear(rng.split("fc3"), hidden, bottleneck),
-    prototypes: float32(rng.split("prototypes").normal(bottleneck * prototypes), [bottleneck, prototypes]),
+    fc1: initLinear(rng.split("fc1"), dim, hidden, { init }),
+    fc2: initLinear(rng.split("fc2"), hidden, hidden, { init }),
+    fc3: initLinear(rng.split("fc3"), hidden, bottleneck, { init }),
+    prototypes: float32(initPrototypes(rng.split("prototypes"), config), [bottleneck, prototypes]),
+    ...(lastLayer === "gain" && { gains: full([prototypes], 1) }),
   };
 }
 
+/** With `truncNormal` as published: PyTorch's default for a linear map where only directions count, else 0.02. */
+function initPrototypes(rng: Rng, { bottleneck, prototypes, init, lastLayer }: DinoHeadConfig): Float32Array {
+  const count = bottleneck * prototypes, bound = 1 / Math.sqrt(bottleneck);
+  if (init === "xavier") return rng.normal(count);
+  if (lastLayer === "free") return truncatedNormal(rng, count, 0.02);
+  return rng.uniform(count).map((u) => bound * (2 * u - 1));
+}
+
 /**
- * Cosine of the projected tokens with each prototype, `normalise(mlp(x)) · normalise(W)`.
+ * Products of the projected tokens with each prototype, `normalise(mlp(x)) · W`, the columns of W of length 1 or of
+ * learned length unless they are free.
  *
- * *Source*: `DINOHead` of facebookresearch/dino with `norm_last_layer` (weight normalisation with gain 1) and
- * `use_bn`. *Differs*: `batchNorm` has no learned gain and shift, always takes the statistics of the batch, and
- * standardises the bottleneck too.
+ * *Source*: `DINOHead` of facebookresearch/dino, dinov2 and dinov3. *Differs*: always three layers, as in all their
+ * trainings; `batchNorm` has no learned gain and shift, always takes the statistics of the batch, and standardises the
+ * bottleneck too.
  *
  * @param xMD tokens [M, D].
- * @returns [M, P], each in [−1, 1].
+ * @returns [M, P]; cosines in [−1, 1] for prototypes of length 1.
  */
 export function dinoHead(xMD: tf.Tensor, params: DinoHeadParams, config: DinoHeadConfig): tf.Tensor {
   const settle = (x: tf.Tensor) => config.batchNorm ? standardize(x) : x;
-  let x = gelu(settle(linear(xMD, params.fc1)));
-  x = gelu(settle(linear(x, params.fc2)));
-  x = settle(linear(x, params.fc3));
-  return tf.matMul(l2Normalize(x, 1), l2Normalize(params.prototypes, 0));
+  let x = activate(settle(linear(xMD, params.fc1)), config.activation);
+  x = activate(settle(linear(x, params.fc2)), config.activation);
+  x = l2Normalize(settle(linear(x, params.fc3)), 1);
+  if (config.lastLayer === "free") return tf.matMul(x, params.prototypes);
+  const cosines = tf.matMul(x, l2Normalize(params.prototypes, 0));
+  return params.gains ? tf.mul(cosines, params.gains) : cosines;
 }
 
 /** Mean 0 and variance 1 of each column. */

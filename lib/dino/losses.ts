@@ -16,21 +16,25 @@ import { l2Normalize } from "./head.ts";
  *
  * @param logitsMP [M, P].
  * @param temperature τ; a scalar tensor where a schedule feeds it.
- * @param iterations pairs of scalings; default 3.
- * @returns [M, P], rows sum to 1.
+ * @param options.iterations pairs of scalings; default 3.
+ * @param options.presentM 1 for rows that take part, 0 for those that only fill the shape [M]; default all.
+ * @returns [M, P], rows sum to 1, absent ones to 0.
  */
 export function sinkhornKnopp(
   logitsMP: tf.Tensor,
   temperature: number | tf.Scalar,
-  iterations = 3,
+  options: { readonly iterations?: number; readonly presentM?: tf.Tensor } = {},
 ): tf.Tensor {
+  const { iterations = 3, presentM } = options;
   const [rows, cols] = logitsMP.shape;
   const scaled = tf.div(logitsMP, temperature);
   let q = tf.exp(tf.sub(scaled, tf.max(scaled)));
+  if (presentM) q = tf.mul(q, tf.reshape(presentM, [rows, 1]));
   for (let i = 0; i < iterations; i++) {
     // A column that no row comes near would be 0 / 0.
     q = tf.mul(tf.div(q, tf.maximum(tf.sum(q, 0, true), 1e-30)), rows / cols);
-    q = tf.div(q, tf.sum(q, 1, true));
+    const sums = tf.sum(q, 1, true);
+    q = tf.div(q, presentM ? tf.maximum(sums, 1e-30) : sums);
   }
   return q;
 }
@@ -60,6 +64,7 @@ export function centeredSoftmax(
  * @param globalLogits student's logits of the 2 global crops [2·B, P].
  * @param localLogits student's logits of the local crops [C·B, P], crop after crop; null for none.
  * @param temperature the student's τ.
+ * @param localWeight factor of the pairs with local crops, as in DINOv3's later stages; default 1.
  * @returns a scalar.
  */
 export function dinoLoss(
@@ -67,6 +72,7 @@ export function dinoLoss(
   globalLogits: tf.Tensor,
   localLogits: tf.Tensor | null,
   temperature: number,
+  localWeight?: tf.Tensor,
 ): tf.Scalar {
   const [first, second] = tf.split(targets, 2, 0);
   const crossed = tf.concat([second, first], 0);
@@ -76,34 +82,55 @@ export function dinoLoss(
   // A local crop meets both global ones: the cross-entropy is linear in the targets, so with their mean, twice.
   const both = tf.tile(tf.mul(tf.add(first, second), 0.5), [locals, 1]);
   const localLoss = tf.mean(softmaxCrossEntropy(tf.div(localLogits, temperature), both));
-  const pairs = 2 + 2 * locals;
-  return tf.add(tf.mul(globalLoss, 2 / pairs), tf.mul(localLoss, 2 * locals / pairs));
+  const pairs = 2 + 2 * locals, localPart = tf.mul(localLoss, 2 * locals / pairs);
+  return tf.add(tf.mul(globalLoss, 2 / pairs), localWeight ? tf.mul(localPart, localWeight) : localPart);
 }
 
 /**
- * The KoLeo regulariser, which spreads features over the sphere: `−mean log ‖x_i − x_nearest(i)‖` of vectors scaled
- * to length 1.
+ * The masked-patch loss of iBOT, `−Σ_m w_m Σ_p T_mp log softmax(S_m / τ)_p`.
  *
- * *Source*: Sablayrolles et al. (arXiv 1806.03198), as in DINOv2. *Differs*: 1e-8 is added to the squared distance
- * instead of to the difference and to the distance.
+ * *Source*: iBOT (arXiv 2111.07832), equation 2; `forward_masked` of facebookresearch/dinov2, where `w` is one through
+ * the masked patches of the crop and the number of crops.
+ *
+ * @param targetsMP teacher's assignments of the masked patches [M, P].
+ * @param logitsMP student's logits of the same patches [M, P].
+ * @param weightsM `w` [M]; 0 for rows that only fill the shape.
+ * @returns a scalar.
+ */
+export function patchLoss(
+  targetsMP: tf.Tensor,
+  logitsMP: tf.Tensor,
+  weightsM: tf.Tensor,
+  temperature: number,
+): tf.Scalar {
+  const losses = softmaxCrossEntropy(tf.div(logitsMP, temperature), targetsMP);
+  return tf.sum(tf.mul(losses, weightsM));
+}
+
+/**
+ * The KoLeo regulariser, which spreads features over the sphere: `−mean log(‖x_i − x_nearest(i) + ε‖ + ε)` of vectors
+ * scaled to length 1, with ε = 1e-8.
+ *
+ * *Source*: Sablayrolles et al. (arXiv 1806.03198); `KoLeoLoss` of facebookresearch/dinov2, where the first ε is that
+ * of `PairwiseDistance`, added to each difference.
  *
  * @param xBD features [B, D], B ≥ 2.
  * @returns a scalar.
  */
 export function koleoLoss(xBD: tf.Tensor): tf.Scalar {
-  const x = l2Normalize(xBD, 1);
-  const squared = tf.sum(tf.square(tf.sub(x, tf.matMul(nearestNeighbours(x), x))), 1);
-  return tf.mul(tf.mean(tf.log(tf.add(squared, 1e-8))), -0.5);
+  const x = l2Normalize(xBD, 1), eps = 1e-8;
+  const apart = tf.add(tf.sub(x, tf.matMul(nearestNeighbours(x), x)), eps);
+  const distances = tf.sqrt(tf.sum(tf.square(apart), 1));
+  return tf.neg(tf.mean(tf.log(tf.add(distances, eps))));
 }
 
-/** Rows that pick the nearest other vector of each (the mean of equally near ones); no gradient flows through. */
+/** One-hot rows that pick the nearest other vector of each, the first of equally near ones; no gradient flows through. */
 function nearestNeighbours(x: tf.Tensor): tf.Tensor {
   const pick = tf.customGrad((unit) => {
-    const vectors = unit as tf.Tensor2D;
+    const vectors = unit as tf.Tensor2D, count = vectors.shape[0];
     const products = tf.matMul(vectors, vectors, false, true);
-    const others = tf.sub(products, tf.mul(tf.eye(vectors.shape[0]), 4));
-    const nearest = tf.cast(tf.equal(others, tf.max(others, 1, true)), "float32");
-    const value = tf.div(nearest, tf.sum(nearest, 1, true));
+    const others = tf.sub(products, tf.mul(tf.eye(count), 4));
+    const value = tf.oneHot(tf.argMax(others, 1), count, 1, 0, "float32");
     return { value, gradFunc: () => tf.zerosLike(vectors) };
   });
   return pick(x);

@@ -5,8 +5,8 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { expectShape } from "novae/tensor/mod.ts";
-import type { CropBox } from "novae/data/mod.ts";
-import type { PixelSize, ResizeFilter } from "novae/io/mod.ts";
+import { type Framing, planFrame } from "novae/data/mod.ts";
+import type { PixelSize } from "novae/io/mod.ts";
 import { resizeImages } from "novae/nn/mod.ts";
 
 /** Mean of red, green and blue over ImageNet, of pixels in [0, 1]. */
@@ -16,15 +16,7 @@ export const IMAGENET_MEAN: readonly number[] = [0.485, 0.456, 0.406];
 export const IMAGENET_STD: readonly number[] = [0.229, 0.224, 0.225];
 
 /** How images are prepared: resized, cut to the middle, scaled and normalised, in this order. Plain data. */
-export interface Preprocessing {
-  /** Extents before the crop, or those of the shorter side with the ratio kept; null leaves the size. */
-  readonly resize: PixelSize | { readonly shortestEdge: number } | null;
-  /** How pixels are averaged; always antialiased. */
-  readonly filter: ResizeFilter;
-  /** Whether the resize works on bytes, as with Pillow, or on numbers, as with PyTorch's tensors. */
-  readonly bytes: boolean;
-  /** Extents of the middle part that is kept; null keeps all. */
-  readonly crop: PixelSize | null;
+export interface Preprocessing extends Framing {
   /** What pixels in [0, 1] are multiplied with before they are normalised; 1 for all published encoders. */
   readonly scale: number;
   /** Subtracted from red, green and blue. */
@@ -81,9 +73,32 @@ export const PREPROCESSING: Readonly<Record<"dino" | "dinov2" | "dinov3", Prepro
 export function preprocess(imageUnitBHWC: tf.Tensor, spec: Preprocessing): tf.Tensor4D {
   expectShape("Cannot prepare images", imageUnitBHWC.shape, [null, null, null, 3]);
   const [, height, width] = imageUnitBHWC.shape, { filter, bytes, scale } = spec;
-  const resized = resizedSize({ height, width }, spec), crop = centerCrop(resized, spec.crop ?? resized);
+  const { resized, crop } = planFrame({ height, width }, spec);
   const x = resizeImages(imageUnitBHWC, { ...resized, filter, bytes, crop });
   return normalize(scale === 1 ? x : tf.mul(x, scale), spec.mean, spec.std) as tf.Tensor4D;
+}
+
+/**
+ * The same preparation for images of another size; the ratio of resize and crop is kept.
+ *
+ * @param size height and width of prepared images.
+ */
+export function preprocessingAt(spec: Preprocessing, size: number): Preprocessing {
+  const square = { height: size, width: size }, { resize, crop } = spec;
+  if (crop === null) return { ...spec, resize: square };
+  const scaled = (side: number) => Math.round(side * size / Math.min(crop.height, crop.width));
+  if (resize === null) return { ...spec, resize: { shortestEdge: size }, crop: square };
+  if ("shortestEdge" in resize) {
+    return { ...spec, resize: { shortestEdge: scaled(resize.shortestEdge) }, crop: square };
+  }
+  return { ...spec, resize: { height: scaled(resize.height), width: scaled(resize.width) }, crop: square };
+}
+
+/**
+ * Preparation that leaves the pixels' places alone: what remains to be done with images that were framed before.
+ */
+export function withoutFraming(spec: Preprocessing): Preprocessing {
+  return { ...spec, resize: null, bytes: false, crop: null };
 }
 
 /**
@@ -93,7 +108,7 @@ export function preprocess(imageUnitBHWC: tf.Tensor, spec: Preprocessing): tf.Te
  * @throws RangeError if the crop is larger than the resized image.
  */
 export function preparedSize(from: PixelSize, spec: Preprocessing): PixelSize {
-  const resized = resizedSize(from, spec), { height, width } = centerCrop(resized, spec.crop ?? resized);
+  const { height, width } = planFrame(from, spec).crop;
   return { height, width };
 }
 
@@ -111,27 +126,11 @@ function normalize(x: tf.Tensor, mean: readonly number[], std: readonly number[]
   return tf.div(tf.sub(x, tf.tensor1d([...mean])), tf.tensor1d([...std]));
 }
 
-/** torchvision's rule: the longer side's fraction is dropped. */
-function resizedSize({ height, width }: PixelSize, { resize }: Preprocessing): PixelSize {
-  if (resize === null) return { height, width };
-  if (!("shortestEdge" in resize)) return { height: resize.height, width: resize.width };
-  const short = resize.shortestEdge;
-  if (width <= height) return { height: Math.floor(short * height / width), width: short };
-  return { height: short, width: Math.floor(short * width / height) };
-}
-
-/** torchvision's rule: half a pixel is rounded to the even side. */
-function centerCrop(from: PixelSize, { height, width }: PixelSize): CropBox {
-  if (height > from.height || width > from.width) {
-    throw new RangeError(
-      `Cannot prepare images: the crop of ${width} × ${height} must fit into ${from.width} × ${from.height}; ` +
-        "resize to more or crop less",
-    );
-  }
-  return { top: halfToEven(from.height - height), left: halfToEven(from.width - width), height, width };
-}
-
-function halfToEven(whole: number): number {
-  const half = whole >> 1;
-  return whole % 2 === 1 && half % 2 === 1 ? half + 1 : half;
+/**
+ * Preparation for the project's own encoders: the middle square at the size that they were trained on. Images of that
+ * size are only normalised.
+ */
+export function ownPreprocessing(imageSize: number): Preprocessing {
+  const crop = { height: imageSize, width: imageSize };
+  return { resize: { shortestEdge: imageSize }, filter: "lanczos3", bytes: true, crop, ...IMAGENET };
 }

@@ -3,10 +3,32 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, scalar } from "novae/tensor/mod.ts";
+import { type HostTensor, scalar } from "novae/tensor/mod.ts";
 import type { MultiCropOptions } from "novae/data/mod.ts";
-import { cosineSchedule, linearSchedule } from "novae/nn/mod.ts";
-import type { DinoBatch, DinoObjective } from "./self_distillation.ts";
+import { cosineSchedule, linearSchedule, type ScheduleEnds } from "novae/nn/mod.ts";
+import type { DinoBatch, DinoObjective } from "./distillation_state.ts";
+import type { GramObjective } from "./gram.ts";
+import type { PatchMasks } from "./patch_masks.ts";
+import type { DropPath } from "./stochastic_depth.ts";
+
+/** How views are distorted; `jitter` is complete. */
+export type DinoAugmentation =
+  & Required<
+    Pick<MultiCropOptions, "filter" | "flip" | "colors" | "blur" | "blurKernel" | "blurSigma" | "solarize">
+  >
+  & { readonly jitter: Required<NonNullable<MultiCropOptions["jitter"]>> };
+
+/** Gram anchoring over the course of a training. */
+export interface GramRecipe extends GramObjective {
+  /** Side of the undistorted crops that the anchor sees, in pixels; null where it sees the student's. */
+  readonly cropSize: number | null;
+  /** Weight of the Gram loss at the first step and after `rampShare` of the steps, along a cosine. */
+  readonly weight: readonly [number, number];
+  /** Steps after which the teacher first becomes the anchor, and steps from then on until it does again. */
+  readonly refreshSteps: readonly [number, number];
+  /** How often the teacher becomes the anchor at most. */
+  readonly refreshes: number;
+}
 
 /** Settings of a self-distillation training; shares are of all steps. */
 export interface DinoRecipe extends DinoObjective {
@@ -25,13 +47,27 @@ export interface DinoRecipe extends DinoObjective {
   /** Smallest and largest area of a local crop, as a share of the image. */
   readonly localScale: readonly [number, number];
   /** Flips, colour changes, blur and solarisation of the crops. */
-  readonly augmentation: Pick<MultiCropOptions, "flip" | "jitter" | "blur" | "blurSigma" | "solarize">;
-  /** Share of the patches of a first global crop that are masked; 0 turns the masked-patch loss off. */
-  readonly maskRatio: number;
-  /** Learning rate after the warm-up; it ends at `finalLearningRate` along a cosine. */
+  readonly augmentation: DinoAugmentation;
+  /** Patches of the global crops that the student does not see; null turns the masked-patch loss off. */
+  readonly masks: PatchMasks | null;
+  /** Stochastic depth of the student; null for none. */
+  readonly dropPath: DropPath | null;
+  /** Largest factor by which the student's rotary coordinates are scaled up or down; 1 for none. */
+  readonly coordinateScale: number;
+  /** Gram anchoring; null for none. */
+  readonly gram: GramRecipe | null;
+  /** Factor of the pairs with local crops at the first step and after `rampShare` of the steps, along a cosine. */
+  readonly localWeight: readonly [number, number];
+  /** Share of the steps in which the weights of Gram loss and local crops change. */
+  readonly rampShare: number;
+  /** Which step has which end of a schedule. */
+  readonly scheduleEnds: ScheduleEnds;
+  /** Learning rate after the warm-up, before its scaling; it ends at `finalLearningRate` along a cosine. */
   readonly learningRate: number;
-  /** Learning rate at the last step. */
-  readonly finalLearningRate: number;
+  /** How the learning rate grows with the batch: not, as B / 256 (DINO) or as √(B / 1024) (DINOv2). */
+  readonly rateScaling: "none" | "linear256" | "sqrt1024";
+  /** Learning rate at the last step, not scaled; null for that after the warm-up. */
+  readonly finalLearningRate: number | null;
   /** Share of the steps in which the learning rate rises from 0. */
   readonly warmupShare: number;
   /** Weight decay at the first and the last step, along a cosine. */
@@ -46,100 +82,76 @@ export interface DinoRecipe extends DinoObjective {
   readonly freezeShare: number;
 }
 
-/**
- * The recipe of the project's small encoders, for images of 64 pixels on a CPU: colours are turned all round the
- * circle, so that shapes and not hues tell images apart.
- *
- * *Source*: DINO, DINOv2 and iBOT. *Differs*: small batches, few and small crops, few prototypes, colder and shorter
- * schedules and a standardised head, as only some 100,000 images are seen; global crops are smaller than the images,
- * so that objects appear at the scale of whole images.
- */
-export const SMALL_RECIPE: DinoRecipe = {
-  batchSize: 32,
-  steps: 6000,
-  globalSize: 48,
-  globalScale: [0.55, 1],
-  localCrops: 2,
-  localSize: 32,
-  localScale: [0.3, 0.7],
-  augmentation: {
-    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.5, grayscale: 0.3 },
-    blur: [0.2, 0.2, 0.2],
-    blurSigma: [0.005, 0.015],
-    solarize: 0,
-  },
-  maskRatio: 0.25,
-  head: { hidden: 256, bottleneck: 64, prototypes: 512, batchNorm: true },
-  assignment: "sinkhorn",
-  studentTemperature: 0.1,
-  koleoWeight: 0.1,
-  maskWeight: 0.5,
-  clipNorm: 3,
-  centerMomentum: 0.9,
-  learningRate: 1.5e-3,
-  finalLearningRate: 1e-5,
-  warmupShare: 0.05,
-  weightDecay: [0.04, 0.1],
-  momentum: [0.98, 1],
-  teacherTemperature: [0.03, 0.05],
-  temperatureShare: 0.3,
-  freezeShare: 0.2,
-};
-
 /** The part of a batch that schedules give. */
 export type DinoScheduleValues = Pick<
   DinoBatch<HostTensor>,
-  "learningRate" | "weightDecay" | "momentum" | "teacherTemperature" | "prototypeRate"
+  | "learningRate"
+  | "weightDecay"
+  | "momentum"
+  | "teacherTemperature"
+  | "prototypeRate"
+  | "localWeight"
+  | "gramWeight"
+  | "gramRefresh"
 >;
+
+/** The learning rate after the warm-up, scaled with the batch. */
+export function peakLearningRate({ learningRate, rateScaling, batchSize }: DinoRecipe): number {
+  if (rateScaling === "linear256") return learningRate * batchSize / 256;
+  return rateScaling === "sqrt1024" ? learningRate * Math.sqrt(batchSize / 1024) : learningRate;
+}
+
+/** Steps of a share of a recipe's steps. */
+export function stepsOf(share: number, { steps }: Pick<DinoRecipe, "steps">): number {
+  return Math.round(share * steps);
+}
 
 /** The schedules of a recipe as one function of the step, counted from 0. */
 export function dinoSchedules(recipe: DinoRecipe): (step: number) => DinoScheduleValues {
-  const { steps } = recipe;
+  const { steps, scheduleEnds: ends, localWeight, gram } = recipe, peak = peakLearningRate(recipe);
   const learningRate = cosineSchedule({
-    base: recipe.learningRate,
-    final: recipe.finalLearningRate,
+    base: peak,
+    final: recipe.finalLearningRate ?? peak,
     steps,
-    warmupSteps: Math.round(recipe.warmupShare * steps),
+    warmupSteps: stepsOf(recipe.warmupShare, recipe),
+    ends,
   });
-  const alongCosine = ([base, final]: readonly [number, number]) => cosineSchedule({ base, final, steps });
+  const alongCosine = ([base, final]: readonly [number, number], cosineSteps?: number) =>
+    cosineSchedule({ base, final, steps, cosineSteps, ends });
   const weightDecay = alongCosine(recipe.weightDecay), momentum = alongCosine(recipe.momentum);
-  const [cold, warm] = recipe.teacherTemperature;
-  const temperature = linearSchedule(cold, warm, Math.round(recipe.temperatureShare * steps));
-  const frozenSteps = Math.round(recipe.freezeShare * steps);
+  const temperature = temperatureSchedule(recipe), frozenSteps = stepsOf(recipe.freezeShare, recipe);
+  const rampSteps = stepsOf(recipe.rampShare, recipe);
+  const local = alongCosine(localWeight, rampSteps), gramWeight = gram && alongCosine(gram.weight, rampSteps);
+  const weighsLocals = localWeight.some((weight) => weight !== 1);
   return (step) => ({
     learningRate: scalar(learningRate(step)),
     weightDecay: scalar(weightDecay(step)),
     momentum: scalar(momentum(step)),
     teacherTemperature: scalar(temperature(step)),
     prototypeRate: scalar(step < frozenSteps ? 0 : 1),
+    ...(weighsLocals && { localWeight: scalar(local(step)) }),
+    ...(gram && gramWeight && {
+      gramWeight: scalar(gramWeight(step)),
+      gramRefresh: scalar(refreshesAfter(step + 1, gram) ? 1 : 0),
+    }),
   });
 }
 
-/**
- * Checks that a recipe fits an encoder and a data set.
- *
- * @throws ConfigError naming the first setting that does not.
- */
-export function checkRecipe(recipe: DinoRecipe, patchSize: number, images: number): void {
-  const fail = (wanted: string): never => {
-    throw new ConfigError(`Cannot train encoder: ${wanted}`);
-  };
-  const { batchSize, steps, localCrops, maskRatio } = recipe;
-  if (!Number.isInteger(batchSize) || batchSize < 2) fail(`batchSize must be at least 2, got ${batchSize}`);
-  if (batchSize > images) fail(`batchSize must be at most the ${images} images, got ${batchSize}`);
-  if (!Number.isInteger(steps) || steps < 1) fail(`steps must be at least 1, got ${steps}`);
-  if (!Number.isInteger(localCrops) || localCrops < 0) {
-    fail(`localCrops must be at least 0, got ${localCrops}`);
-  }
-  for (const key of ["globalSize", "localSize"] as const) {
-    const size = recipe[key];
-    if (!(size > 0) || size % patchSize !== 0) fail(`${key} must be a multiple of ${patchSize}, got ${size}`);
-  }
-  for (const key of ["globalScale", "localScale"] as const) {
-    const [low, high] = recipe[key];
-    if (!(low > 0 && low <= high && high <= 1)) {
-      fail(`${key} must be two rising shares of the image in (0, 1], got ${low} and ${high}`);
-    }
-  }
-  if (!(maskRatio >= 0 && maskRatio < 1)) fail(`maskRatio must be in [0, 1), got ${maskRatio}`);
+function temperatureSchedule(recipe: DinoRecipe): (step: number) => number {
+  const [cold, warm] = recipe.teacherTemperature, warmupSteps = stepsOf(recipe.temperatureShare, recipe);
+  if (recipe.scheduleEnds !== "dino") return linearSchedule(cold, warm, warmupSteps);
+  return cosineSchedule({
+    start: cold,
+    base: warm,
+    final: warm,
+    steps: recipe.steps,
+    warmupSteps,
+    ends: "dino",
+  });
+}
+
+/** Whether the teacher becomes the Gram anchor after `done` updates. */
+function refreshesAfter(done: number, { refreshSteps: [first, every], refreshes }: GramRecipe): boolean {
+  const since = done - first;
+  return since >= 0 && since % every === 0 && since / every < refreshes;
 }

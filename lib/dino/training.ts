@@ -3,19 +3,23 @@
  *
  * @module
  */
-import { concatRows, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
-import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
-import { type Dataset, multiCrop } from "novae/data/mod.ts";
-import { type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
-import type { VitConfig } from "./config.ts";
-import { checkRecipe, type DinoRecipe, dinoSchedules } from "./recipe.ts";
+import { type HostTensor, Rng } from "novae/tensor/mod.ts";
 import {
-  type DinoBatch,
-  type DinoMetrics,
-  type DinoState,
-  dinoStep,
-  initDinoState,
-} from "./self_distillation.ts";
+  type DeviceName,
+  type DeviceTensor,
+  disposeTree,
+  jit,
+  read,
+  resolveDevice,
+} from "novae/engine/mod.ts";
+import { CropPool, type Dataset } from "novae/data/mod.ts";
+import { type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
+import { cropWork, dinoBatchMaker } from "./batches.ts";
+import { collapseError, type CollapseLimits, watchCollapse } from "./collapse.ts";
+import type { VitConfig } from "./config.ts";
+import { type DinoBatch, type DinoMetrics, type DinoState, initDinoState } from "./distillation_state.ts";
+import { type DinoRecipe, stepsOf } from "./recipe.ts";
+import { dinoStep } from "./self_distillation.ts";
 import type { VitParams } from "./vit_params.ts";
 
 /** What {@linkcode trainDino} trains, on what, and whom it tells. */
@@ -32,6 +36,14 @@ export interface TrainDinoOptions {
   readonly device?: DeviceName;
   /** State to go on from; its `step` says where. Default: a new one. */
   readonly state?: DinoState<HostTensor>;
+  /** Threads that make crops ahead of the step; they do not change the result. Default {@linkcode defaultCropWorkers}. */
+  readonly workers?: number;
+  /** When the training counts as collapsed; looked at after the warm-up. */
+  readonly collapse?: CollapseLimits;
+  /** Whether a collapse ends the training. Default false. */
+  readonly stopOnCollapse?: boolean;
+  /** Told why a training has collapsed. */
+  onCollapse?(reason: string, step: number): void;
   /** Steps between log entries; default 20. */
   readonly logEverySteps?: number;
   /** Receives mean metrics. */
@@ -61,20 +73,36 @@ export interface TrainDinoResult {
 }
 
 /**
+ * Threads for the crops where nothing else is said: those that the training itself leaves free.
+ *
+ * A training on the CPU keeps all its cores busy, and crops made beside it take as long from it as they save.
+ *
+ * @param device where the training runs, resolved.
+ */
+export function defaultCropWorkers(device: string, cores: number = navigator.hardwareConcurrency): number {
+  return Math.min(Math.max(cores - (device === "cpu" ? 2 : 1), 0), 8);
+}
+
+/**
  * Trains an encoder by self-distillation. A training that goes on from a checkpoint's state equals one that was never
- * interrupted.
+ * interrupted, and does not depend on the number of workers.
  *
  * @throws ConfigError if the recipe does not fit the encoder or the data.
- * @throws DivergenceError if the loss is not finite.
+ * @throws DivergenceError if the loss is not finite, or if the training has collapsed and is to stop then.
  */
 export async function trainDino(options: TrainDinoOptions): Promise<TrainDinoResult> {
-  const { dataset, vit, recipe, seed } = options;
-  const batches = dinoBatches(dataset, vit, recipe, seed);
-  const initial = options.state ?? initDinoState(new Rng(seed).split("weights"), vit, recipe.head);
+  const { dataset, vit, recipe, seed, device = "auto" } = options;
+  const makeBatch = dinoBatchMaker(dataset, vit, recipe, seed);
+  const initial = options.state ?? initDinoState(new Rng(seed).split("weights"), vit, recipe);
   const step = jit(
     (state: DinoState, batch: DinoBatch): [DinoState, DinoMetrics] => dinoStep(state, batch, vit, recipe),
-    { device: options.device ?? "auto", donate: [0], name: "dino-step" },
+    { device, donate: [0], name: "dino-step" },
   );
+  const pool = new CropPool({
+    work: cropWork(dataset, recipe, seed),
+    steps: recipe.steps,
+    workers: options.workers ?? defaultCropWorkers((await resolveDevice(device)).device),
+  });
   type OnDevice = DinoState<HostTensor | DeviceTensor>;
   const { onCheckpoint, onEvaluate } = options;
   const fetchState = async (state: OnDevice) => await read(state) as DinoState<HostTensor>;
@@ -85,8 +113,9 @@ export async function trainDino(options: TrainDinoOptions): Promise<TrainDinoRes
       startStep: initial.step.data[0],
       steps: recipe.steps,
       batchSize: recipe.batchSize,
-      batch: batches,
+      batch: async (at) => makeBatch(at, await pool.views(at)),
       step: async (state, batch) => await step(state, batch),
+      onMetrics: collapseGuard(options),
       logEverySteps,
       onLog,
       checkpointEverySteps,
@@ -100,65 +129,23 @@ export async function trainDino(options: TrainDinoOptions): Promise<TrainDinoRes
     disposeTree(end.state);
     return { encoder: state.teacher.vit, state, step: end.step, stopped: end.stopped };
   } finally {
+    pool.dispose();
     await step.dispose();
   }
 }
 
-/**
- * The batches of a training as a function of the step: images in a new random order each epoch, their crops and
- * masks, and the values of the schedules.
- *
- * @returns the batch of a step counted from 0; a pure function of step and arguments.
- * @throws ConfigError if the recipe does not fit the encoder or the data.
- */
-export function dinoBatches(
-  dataset: Dataset,
-  vit: VitConfig,
-  recipe: DinoRecipe,
-  seed: number,
-): (step: number) => DinoBatch<HostTensor> {
-  checkRecipe(recipe, vit.patchSize, dataset.size);
-  if (recipe.maskRatio > 0 && vit.maskToken === false) {
-    throw new ConfigError(
-      `Cannot train encoder: maskRatio must be 0 without a mask token, got ${recipe.maskRatio}`,
-    );
-  }
-  const rng = new Rng(seed), schedules = dinoSchedules(recipe);
-  const indices = imageOrder(rng.split("order"), dataset.size, recipe.batchSize);
-  const patches = (recipe.globalSize / vit.patchSize) ** 2;
-  return (step) => {
-    const images = dataset.images(indices(step));
-    const { globalSize, globalScale, localSize, localScale, localCrops, augmentation } = recipe;
-    const crops = { globalSize, globalScale, localSize, localScale, locals: localCrops, ...augmentation };
-    const { globals, locals } = multiCrop(images, rng.split("crops", step), crops);
-    const batch: DinoBatch<HostTensor> = { globals: concatRows(globals), ...schedules(step) };
-    if (locals.length > 0) batch.locals = concatRows(locals);
-    const masked = Math.round(recipe.maskRatio * patches);
-    if (masked > 0) batch.masked = drawMasks(rng.split("masks", step), recipe.batchSize, masked, patches);
-    return batch;
+/** Tells of a collapse after the warm-up, in which fresh features are still alike. */
+function collapseGuard(
+  { recipe, collapse, onCollapse, stopOnCollapse }: TrainDinoOptions,
+): (metrics: Readonly<Record<string, number>>, step: number) => void {
+  const reasonOf = watchCollapse(recipe.head.prototypes, 2 * recipe.batchSize, collapse);
+  const warmupSteps = Math.max(stepsOf(recipe.warmupShare, recipe), stepsOf(recipe.freezeShare, recipe));
+  return (metrics, step) => {
+    if (step <= warmupSteps) return;
+    const { featureSpread, usageEntropy, teacherEntropy } = metrics;
+    const reason = reasonOf({ featureSpread, usageEntropy, teacherEntropy });
+    if (reason === null) return;
+    onCollapse?.(reason, step);
+    if (stopOnCollapse) throw collapseError(step, reason);
   };
-}
-
-/** Indices of the images of a step: each epoch is a permutation; its last, incomplete batch is left out. */
-function imageOrder(rng: Rng, size: number, batchSize: number): (step: number) => Int32Array {
-  const perEpoch = Math.floor(size / batchSize);
-  let cached = -1, order = new Int32Array(0);
-  return (step) => {
-    const epoch = Math.floor(step / perEpoch), start = (step % perEpoch) * batchSize;
-    if (epoch !== cached) {
-      order = rng.split(epoch).permutation(size) as Int32Array<ArrayBuffer>;
-      cached = epoch;
-    }
-    return order.slice(start, start + batchSize);
-  };
-}
-
-/** One-hot rows [B, M, N] of M different patches of each image. */
-function drawMasks(rng: Rng, batch: number, masked: number, patches: number): HostTensor {
-  const data = new Float32Array(batch * masked * patches);
-  for (let b = 0; b < batch; b++) {
-    const order = rng.permutation(patches);
-    for (let m = 0; m < masked; m++) data[(b * masked + m) * patches + order[m]] = 1;
-  }
-  return { dtype: "float32", shape: [batch, masked, patches], data };
 }

@@ -14,6 +14,7 @@ import {
   type MlpParams,
   norm,
   ropeTable2d,
+  scaledRopeTable2d,
   selfAttention,
   selfAttentionWeights,
 } from "novae/nn/mod.ts";
@@ -30,6 +31,13 @@ export interface VitOptions {
   readonly taps?: readonly string[];
   /** Patches to replace by the mask token: float32 [B, N] of 0 and 1. */
   readonly maskBN?: tf.Tensor;
+  /**
+   * Factors of what each block adds to each image, [depth, 2, B], attention first: 0 drops the path (stochastic
+   * depth), factors above 1 make up for those dropped.
+   */
+  readonly paths?: tf.Tensor;
+  /** Factors of the coordinates of rotary positions in each block [depth]. */
+  readonly coordinateScales?: tf.Tensor;
   /** Number of last blocks whose tokens are handed out; default 0. */
   readonly lastBlocks?: number;
   /** Whether the tokens of the last blocks pass the final normalisation, as `clsBD` always does; default true. */
@@ -69,8 +77,8 @@ export interface VitOutput extends VitTokens {
  * keys of the patches.
  *
  * *Source*: DINO (arXiv 2104.14294), DINOv2 (arXiv 2304.07193), registers (arXiv 2309.16588) and DINOv3
- * (arXiv 2508.10104) in evaluation mode; `lastBlocks` and `norm` as in their `get_intermediate_layers`. *Differs*:
- * no dropped paths and no jitter of the coordinates in training.
+ * (arXiv 2508.10104); `lastBlocks` and `norm` as in their `get_intermediate_layers`. Evaluation mode, unless `paths`
+ * and `coordinateScales` give what training draws.
  *
  * @param imageDinoBHWC ImageNet-normalised images [B, H, W, 3]; H and W are multiples of the patch.
  * @throws TypeError if the images do not have this shape; RangeError for an unknown tap, a number of last blocks
@@ -89,24 +97,22 @@ export function vit(
   }
   const taps = tapCollector(options.taps ?? []);
   let x = taps.note("embed", embed(imageDinoBHWC, grid, params, config, options.maskBN));
-  const attentionOptions = attentionOptionsOf(config, grid);
+  const optionsOf = attentionOptionsOf(config, grid, options.coordinateScales);
   const streams: tf.Tensor[] = [];
   let attention: tf.Tensor | undefined;
   params.blocks.forEach((block, i) => {
-    const name = `block${String(i).padStart(2, "0")}`;
+    const name = `block${String(i).padStart(2, "0")}`, attentionOptions = optionsOf(i);
     const inner = norm(x, block.norm1, config.normEps), attend = attentionParams(block.attention, config);
     if (options.attention && i === depth - 1) {
       attention = lastAttention(inner, attend, attentionOptions, options.attention);
     }
-    x = tf.add(
-      x,
-      taps.note(
-        `${name}.attention`,
-        gained(selfAttention(inner, attend, attentionOptions), block.layerScale1),
-      ),
-    );
-    const mapped = perceptron(norm(x, block.norm2, config.normEps), block.mlp, config);
-    x = tf.add(x, taps.note(`${name}.mlp`, gained(mapped, block.layerScale2)));
+    const add = (branch: 0 | 1, value: tf.Tensor, gain: tf.Tensor | undefined) =>
+      tf.add(
+        x,
+        taps.note(`${name}.${BRANCHES[branch]}`, onPath(gained(value, gain), options.paths, i, branch)),
+      );
+    x = add(0, selfAttention(inner, attend, attentionOptions), block.layerScale1);
+    x = add(1, perceptron(norm(x, block.norm2, config.normEps), block.mlp, config), block.layerScale2);
     taps.note(name, x);
     if (i >= depth - lastBlocks) streams.push(x);
   });
@@ -178,10 +184,30 @@ export function patchify(imageBHWC: tf.Tensor, patchSize: number): tf.Tensor {
 
 type AttentionOptions = Parameters<typeof selfAttention>[2];
 
-function attentionOptionsOf(config: VitConfig, [rows, cols]: [number, number]): AttentionOptions {
-  const { heads, width, ropeTheta: theta } = config;
-  if (theta === undefined) return { heads };
-  return { heads, rope: ropeTable2d(rows, cols, width / heads, { theta, prefix: 1 + config.registers }) };
+/** Options of the attention of each block. */
+function attentionOptionsOf(
+  config: VitConfig,
+  [rows, cols]: [number, number],
+  scales?: tf.Tensor,
+): (block: number) => AttentionOptions {
+  const { heads, width, ropeTheta: theta, depth } = config;
+  if (theta === undefined) return () => ({ heads });
+  const options = { theta, prefix: 1 + config.registers };
+  if (scales) {
+    const each = tf.split(scales, depth, 0);
+    return (i) => ({ heads, rope: scaledRopeTable2d(rows, cols, width / heads, each[i], options) });
+  }
+  const shared = { heads, rope: ropeTable2d(rows, cols, width / heads, options) };
+  return () => shared;
+}
+
+const BRANCHES = ["attention", "mlp"] as const;
+
+/** What a branch adds, times the factor of each image. */
+function onPath(x: tf.Tensor, paths: tf.Tensor | undefined, block: number, branch: 0 | 1): tf.Tensor {
+  if (!paths) return x;
+  const batch = x.shape[0];
+  return tf.mul(x, tf.reshape(tf.slice(paths, [block, branch, 0], [1, 1, batch]), [batch, 1, 1]));
 }
 
 /** Biases that there are not are zero. */

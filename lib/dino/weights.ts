@@ -11,7 +11,7 @@ import {
   strictParams,
   WeightsError,
 } from "novae/tensor/mod.ts";
-import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
+import { readTensors, type Weights, writeSafetensors } from "novae/io/mod.ts";
 import { parseVitConfig, type VitConfig } from "./config.ts";
 import { type VitParams, vitShapes } from "./vit_params.ts";
 
@@ -47,19 +47,26 @@ export async function saveEncoder(
 }
 
 /**
- * Reads an encoder, strictly: every weight of the settings in the file must be there in its shape, and no other.
+ * Whether weights are of this project's format, by their metadata.
  *
- * @throws WeightsError if the file is missing, damaged, not an encoder, or holds missing, unexpected or misshapen
- * weights, listing them.
+ * @throws WeightsError if they are of this project but no encoder, or of another version.
  */
-export async function loadEncoder(path: string): Promise<EncoderFile> {
-  const what = `Cannot load encoder ${path}`;
-  const { tensors, metadata } = await readSafetensors(path);
-  if (metadata.format !== FORMAT) {
-    throw new WeightsError(`${what}: format must be ${FORMAT}, got ${metadata.format ?? "none"}`);
-  }
+export function isOwnEncoder(what: string, metadata: Readonly<Record<string, string>>): boolean {
+  const { format } = metadata;
+  if (format === FORMAT) return true;
+  if (!/^novae\W/.test(format ?? "")) return false;
+  throw new WeightsError(`${what}: format must be ${FORMAT}, got ${format}`);
+}
+
+/**
+ * Reads an encoder of this project's format, strictly: every weight of the settings must be there in its shape, and no
+ * other.
+ *
+ * @throws WeightsError that lists missing, unexpected and misshapen weights, or if the settings cannot be used.
+ */
+export async function readOwnEncoder(what: string, { tensors, metadata }: Weights): Promise<EncoderFile> {
   const config = parseConfig(what, metadata.config);
-  return { config, params: strictParams(what, tensors, vitShapes(config)), metadata };
+  return { config, params: strictParams(what, await readTensors(tensors), vitShapes(config)), metadata };
 }
 
 function parseConfig(what: string, text: string | undefined): VitConfig {

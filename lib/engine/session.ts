@@ -21,6 +21,9 @@ export interface GraphSession {
   release(): Promise<void>;
 }
 
+// What goes wrong is thrown; the runtime's own lines on the standard error would say it a second time.
+ort.env.logLevel = "fatal";
+
 /** How a session is made. */
 export interface SessionOptions {
   readonly threads?: number;

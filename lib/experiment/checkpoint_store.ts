@@ -270,6 +270,18 @@ export class CheckpointStore {
   }
 }
 
+/**
+ * The configuration of the newest checkpoint in a folder, e.g. to start another training from it.
+ *
+ * @returns the configuration as it was saved; null if the folder holds no checkpoint.
+ * @throws CheckpointError if what describes the newest checkpoint is damaged.
+ */
+export async function storedConfig(folder: string): Promise<unknown> {
+  const step = (await new CheckpointStore(folder, { config: null }).steps()).at(-1);
+  if (step === undefined) return null;
+  return (await readRecord(join(folder, `step-${String(step).padStart(6, "0")}`))).config;
+}
+
 async function readRecord(place: string): Promise<StateRecord> {
   const path = join(place, "state.json");
   return parseWith(

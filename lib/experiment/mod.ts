@@ -5,6 +5,7 @@
  */
 export * from "./checkpoint_store.ts";
 export * from "./comparison.ts";
+export * from "./counted_work.ts";
 export * from "./duration.ts";
 export * from "./environment.ts";
 export { MetricsLog, type MetricsRecord } from "./metrics_log.ts";

@@ -78,12 +78,12 @@ export class BarDisplay implements ProgressDisplay {
       hideCursor: true,
       stream: process.stderr,
     });
-    this.#bar.start(1000, 0, payload(view));
+    this.#bar.start(1000, 0, describeProgress(view));
   }
 
   /** Redraws the bar, ten times a second at most. */
   update(view: ProgressView): void {
-    this.#bar?.update(Math.floor(view.fraction * 1000), payload(view));
+    this.#bar?.update(Math.floor(view.fraction * 1000), describeProgress(view));
   }
 
   /** Puts a line in the bar's place. */
@@ -133,7 +133,7 @@ export class LineDisplay implements ProgressDisplay {
   update(view: ProgressView): void {
     if (this.#now() - this.#last < this.#everySec) return;
     this.#last = this.#now();
-    const { times, note } = payload(view);
+    const { times, note } = describeProgress(view);
     this.#write(`${view.label}: ${Math.floor(view.fraction * 100)}% · ${times}${note}`);
   }
 
@@ -157,7 +157,8 @@ interface CliProgress {
   SingleBar: new (options: Record<string, unknown>) => CliBar;
 }
 
-function payload(view: ProgressView): { label: string; times: string; note: string } {
+/** A view in words: its label, the times "5.2 s · 3 s left", and its note behind a dot. */
+export function describeProgress(view: ProgressView): { label: string; times: string; note: string } {
   const times = [formatDuration(view.elapsedSec)];
   if (view.leftSec !== null) times.push(`${formatDuration(view.leftSec)} left`);
   if (view.totalLeftSec !== null) times.push(`all: ${formatDuration(view.totalLeftSec)} left`);

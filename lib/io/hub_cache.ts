@@ -1,6 +1,6 @@
 /**
  * The cache of Hugging Face's tools: `models--org--name/` with `blobs/` by checksum, `snapshots/<commit>/` with links to
- * them, and `refs/` from branches and tags to commits.
+ * them, `refs/` from branches and tags to commits, and `.no_exist/<commit>/` with the names of files that are not there.
  *
  * *Source*: https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
  *
@@ -41,6 +41,18 @@ export class HubCache {
   async find(commit: string, file: string): Promise<string | null> {
     const path = join(this.snapshot(commit), file);
     return await pathExists(path) ? path : null; // of a link, its target counts
+  }
+
+  /** Whether the hub was found to have no such file at a commit. */
+  async knownAbsent(commit: string, file: string): Promise<boolean> {
+    return await pathExists(join(this.folder, ".no_exist", commit, file));
+  }
+
+  /** Records that the hub has no such file at a commit. */
+  async noteAbsent(commit: string, file: string): Promise<void> {
+    const path = join(this.folder, ".no_exist", commit, file);
+    await makeFolder(dirname(path));
+    await writeFileAtomic(path, "");
   }
 
   /** Where the content of a checksum is or shall be. */

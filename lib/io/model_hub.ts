@@ -50,15 +50,19 @@ export async function fetchModelFiles(
  * Brings the weights of a model into the cache, under whichever of the usual names they have, in one file or several.
  *
  * @param options.alongside other files to bring, e.g. `config.json`.
+ * @param options.optional more files to bring, those of them that the repository has.
  * @returns the files; `openWeights(folder)` opens the weights.
  * @throws WeightsError as {@link fetchModelFiles}, and if the repository has no weights of a usual name.
  */
 export async function fetchModelWeights(
   repo: string,
-  { alongside = [], ...options }: HubOptions & { readonly alongside?: readonly string[] } = {},
+  { alongside = [], optional = [], ...options }: HubOptions & {
+    readonly alongside?: readonly string[];
+    readonly optional?: readonly string[];
+  } = {},
 ): Promise<ModelFiles> {
   const model = await ModelRepo.open(repo, options), here = await usualWeights(model.folder);
-  if (here !== null) return await model.fetch([...alongside, ...here]);
+  if (here !== null) return await model.fetch([...alongside, ...here], optional);
   if (model.offline) throw model.missing(["weights of a usual name"]);
   const [first] = (await model.describe(WEIGHT_NAMES)).map(({ name }) => name);
   if (first === undefined) {
@@ -66,7 +70,7 @@ export async function fetchModelWeights(
       `Cannot download ${repo}: it must have one of ${WEIGHT_NAMES.join(", ")}, got none`,
     );
   }
-  const start = await model.fetch([...alongside, first]);
+  const start = await model.fetch([...alongside, first], optional);
   if (!first.endsWith(".json")) return start;
   return await model.fetch([...start.files.keys(), ...await indexedFiles(start.files.get(first)!)]);
 }
@@ -125,25 +129,27 @@ class ModelRepo {
     return new ModelRepo(repo, commit, settings, cache, requests, options.onProgress);
   }
 
-  /** Brings what is missing. */
-  async fetch(names: readonly string[]): Promise<ModelFiles> {
-    for (const name of names) expectInside(this.#repo, name);
+  /** Brings what is missing; of the optional files those that the repository has. */
+  async fetch(names: readonly string[], optional: readonly string[] = []): Promise<ModelFiles> {
     const files = new Map<string, string>(), missing: string[] = [];
-    for (const name of new Set(names)) {
+    for (const name of new Set([...names, ...optional])) {
+      expectInside(this.#repo, name);
       const path = await this.#cache.find(this.#commit, name);
-      if (path === null) missing.push(name);
-      else files.set(name, path);
+      if (path !== null) files.set(name, path);
+      else if (names.includes(name) || !await this.#cache.knownAbsent(this.#commit, name)) missing.push(name);
     }
     if (missing.length > 0 && this.offline) throw this.missing(missing);
     const found = missing.length > 0 ? await this.describe(missing) : [];
     const absent = missing.filter((name) => !found.some((file) => file.name === name));
-    if (absent.length > 0) {
+    const needed = absent.filter((name) => names.includes(name));
+    if (needed.length > 0) {
       const { hubUrl, revision } = this.#settings;
       throw new WeightsError(
-        `Cannot download ${this.#repo}: there is no ${absent.join(", ")} at revision ${revision}, ` +
+        `Cannot download ${this.#repo}: there is no ${needed.join(", ")} at revision ${revision}, ` +
           `see ${hubUrl}/${this.#repo}/tree/${revision}`,
       );
     }
+    for (const name of absent) await this.#cache.noteAbsent(this.#commit, name);
     await this.#download(found, files);
     return { repo: this.#repo, commit: this.#commit, folder: this.folder, files };
   }

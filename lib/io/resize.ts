@@ -7,6 +7,7 @@
  */
 import {
   fixedPointWeights,
+  partOfTaps,
   PRECISION_BITS,
   type ResizeFilter,
   type ResizeTaps,
@@ -19,6 +20,14 @@ export interface PixelSize {
   readonly height: number;
   /** Pixels a row. */
   readonly width: number;
+}
+
+/** A rectangle of whole pixels of an image. */
+export interface PixelBox extends PixelSize {
+  /** Rows above it. */
+  readonly top: number;
+  /** Pixels left of it. */
+  readonly left: number;
 }
 
 /** A rectangle of pixels in memory, channels last. */
@@ -37,9 +46,11 @@ export interface PixelArea extends PixelSize {
  *
  * @param bytes [height, width, channels], row by row.
  * @param from extents of `bytes`.
- * @param to extents of the result.
- * @returns new bytes [to.height, to.width, channels].
- * @throws TypeError if the number of bytes does not fit; RangeError if a side is no whole number of at least 1.
+ * @param to extents of the resized image.
+ * @param crop the part of the resized image that is wanted; all of it if omitted. The rest is not computed.
+ * @returns new bytes [to.height, to.width, channels], of the crop's extents if there is one.
+ * @throws TypeError if the number of bytes does not fit; RangeError if a side is no whole number of at least 1 or the
+ * crop does not lie inside the resized image.
  */
 export function resizeBytes(
   bytes: Uint8Array,
@@ -47,6 +58,7 @@ export function resizeBytes(
   to: PixelSize,
   channels: number,
   filter: ResizeFilter,
+  crop: PixelBox = { top: 0, left: 0, ...to },
 ): Uint8Array<ArrayBuffer> {
   const size = from.height * from.width * channels;
   if (bytes.length !== size) {
@@ -54,14 +66,25 @@ export function resizeBytes(
       `Cannot resize: ${from.width} × ${from.height} × ${channels} needs ${size} bytes, got ${bytes.length}`,
     );
   }
-  const across = resizeTaps(from.width, to.width, filter), down = resizeTaps(from.height, to.height, filter);
-  const row = to.width * channels;
-  const wide = to.width === from.width ? bytes : new Uint8Array(from.height * row);
-  if (wide !== bytes) bytesAcross(bytes, from, channels, across, wide);
-  if (to.height === from.height) return wide === bytes ? bytes.slice() : wide as Uint8Array<ArrayBuffer>;
-  const out = new Uint8Array(to.height * row);
+  const across = partOfTaps(resizeTaps(from.width, to.width, filter), crop.left, crop.width);
+  const all = partOfTaps(resizeTaps(from.height, to.height, filter), crop.top, crop.height);
+  const { top, height, down } = to.height === from.height ? { ...crop, down: null } : fromFirstRow(all);
+  const row = crop.width * channels, line = from.width * channels;
+  const lines = bytes.subarray(top * line, (top + height) * line);
+  const sameWidth = to.width === from.width && crop.width === to.width;
+  const wide = sameWidth ? lines : new Uint8Array(height * row);
+  if (wide !== lines) bytesAcross(lines, { height, width: from.width }, channels, across, wide);
+  if (down === null) return wide === lines ? lines.slice() : wide as Uint8Array<ArrayBuffer>;
+  const out = new Uint8Array(crop.height * row);
   bytesDown(wide, row, down, out);
   return out;
+}
+
+/** The rows that taps are made of, and the taps counted from the first of them. */
+function fromFirstRow(taps: ResizeTaps): { top: number; height: number; down: ResizeTaps } {
+  const { starts, counts } = taps, last = starts.length - 1, top = starts[0];
+  const down = top === 0 ? taps : { ...taps, starts: starts.map((start) => start - top) };
+  return { top, height: starts[last] + counts[last] - top, down };
 }
 
 /**
@@ -70,9 +93,10 @@ export function resizeBytes(
  *
  * @param source values of the whole image or batch.
  * @param area where the rectangle lies in `source`.
- * @param to extents of the result.
- * @param out receives [to.height, to.width, channels].
- * @throws RangeError if a side is no whole number of at least 1.
+ * @param to extents of the resized rectangle.
+ * @param out receives [to.height, to.width, channels], of the crop's extents if there is one.
+ * @param crop the part of the resized rectangle that is wanted; all of it if omitted. The rest is not computed.
+ * @throws RangeError if a side is no whole number of at least 1 or the crop does not lie inside the resized rectangle.
  */
 export function resizeFloats(
   source: ArrayLike<number>,
@@ -80,10 +104,13 @@ export function resizeFloats(
   to: PixelSize,
   filter: ResizeFilter,
   out: Float32Array,
+  crop: PixelBox = { top: 0, left: 0, ...to },
 ): void {
-  const across = resizeTaps(area.width, to.width, filter), down = resizeTaps(area.height, to.height, filter);
-  const row = to.width * area.channels, wide = scratchOf(area.height * row);
-  floatsAcross(source, area, across, wide);
+  const across = partOfTaps(resizeTaps(area.width, to.width, filter), crop.left, crop.width);
+  const all = partOfTaps(resizeTaps(area.height, to.height, filter), crop.top, crop.height);
+  const { top, height, down } = fromFirstRow(all), row = crop.width * area.channels;
+  const lines = { ...area, offset: area.offset + top * area.stride, height }, wide = scratchOf(height * row);
+  floatsAcross(source, lines, across, wide);
   floatsDown(wide, row, down, out);
 }
 

@@ -73,6 +73,29 @@ export function resizeTaps(inSize: number, outSize: number, filter: ResizeFilter
   return taps;
 }
 
+/**
+ * The taps of some outputs that follow on each other.
+ *
+ * @throws RangeError if there are no such outputs.
+ */
+export function partOfTaps(taps: ResizeTaps, first: number, count: number): ResizeTaps {
+  const all = taps.starts.length;
+  if (first === 0 && count === all) return taps;
+  const whole = Number.isInteger(first) && Number.isInteger(count);
+  if (!(whole && first >= 0 && count >= 1 && first + count <= all)) {
+    throw new RangeError(
+      `Cannot crop: ${count} pixels from ${first} on must lie in the ${all} of the resized image`,
+    );
+  }
+  const { starts, counts, weights, width } = taps, end = first + count;
+  return {
+    starts: starts.subarray(first, end),
+    counts: counts.subarray(first, end),
+    weights: weights.subarray(first * width, end * width),
+    width,
+  };
+}
+
 /** The weights of taps as whole numbers of `2^−PRECISION_BITS`, rounded half away from zero, for images of bytes. */
 export function fixedPointWeights({ weights }: ResizeTaps): Int32Array<ArrayBuffer> {
   const fixed = new Int32Array(weights.length), one = 2 ** PRECISION_BITS;

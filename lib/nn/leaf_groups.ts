@@ -12,9 +12,9 @@ import { isTensor } from "./gradients.ts";
 const LARGEST_VECTOR = 2 ** 25;
 
 /** Leaves that are handled as one vector. */
-export interface LeafGroup {
+export interface LeafGroup<K> {
   /** What its leaves have in common, as told by the caller. */
-  readonly key: boolean;
+  readonly key: K;
   /** Paths and shapes in their order. */
   readonly leaves: readonly { readonly path: string; readonly shape: readonly number[] }[];
 }
@@ -26,9 +26,9 @@ export interface LeafGroup {
  * Groups of equal trees under equal keys are equal; a compiled graph then takes the vector of one step of the work
  * for the next and does not cut and join it again.
  */
-export class LeafGroups<P> {
+export class LeafGroups<P, K = unknown> {
   /** The groups in their order. */
-  readonly groups: readonly LeafGroup[];
+  readonly groups: readonly LeafGroup<K>[];
   readonly #like: P;
   readonly #joined = launchesOperations();
 
@@ -38,12 +38,13 @@ export class LeafGroups<P> {
    * @param tree tells paths and shapes.
    * @param key keeps leaves apart that are treated differently; by default those of rank 2 and more from the others.
    */
-  constructor(tree: P, key: (path: string, leaf: tf.Tensor) => boolean = (_, leaf) => leaf.rank >= 2) {
+  constructor(tree: P, key: (path: string, leaf: tf.Tensor) => K = (_, leaf) => (leaf.rank >= 2) as K) {
     this.#like = tree;
     const leaves = flattenTree<tf.Tensor>(tree, isTensor).filter(({ value }) => isTensor(value))
       .map(({ path, value }) => ({ path, shape: value.shape, size: value.size, key: key(path, value) }));
+    const alike = Map.groupBy(leaves, (leaf) => leaf.key);
     this.groups = this.#joined
-      ? [true, false].flatMap((wanted) => packed(leaves.filter((leaf) => leaf.key === wanted)))
+      ? [...alike.values()].flatMap(packed)
       : leaves.map((leaf) => ({ key: leaf.key, leaves: [leaf] }));
   }
 
@@ -69,10 +70,9 @@ export class LeafGroups<P> {
   }
 }
 
-function packed(
-  leaves: readonly { path: string; shape: readonly number[]; size: number; key: boolean }[],
-): LeafGroup[] {
-  const groups: { key: boolean; leaves: typeof leaves[number][]; size: number }[] = [];
+/** Leaves of one key in vectors that are not too long. */
+function packed<K>(leaves: readonly GroupedLeaf<K>[]): LeafGroup<K>[] {
+  const groups: { key: K; leaves: GroupedLeaf<K>[]; size: number }[] = [];
   for (const leaf of leaves) {
     const last = groups.at(-1);
     if (last && last.size + leaf.size <= LARGEST_VECTOR) {
@@ -81,4 +81,11 @@ function packed(
     } else groups.push({ key: leaf.key, leaves: [leaf], size: leaf.size });
   }
   return groups;
+}
+
+interface GroupedLeaf<K> {
+  readonly path: string;
+  readonly shape: readonly number[];
+  readonly size: number;
+  readonly key: K;
 }

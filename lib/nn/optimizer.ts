@@ -5,6 +5,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { type HostTensor, isHostTensor, mapTree, zeros } from "novae/tensor/mod.ts";
+import { isTensor } from "./gradients.ts";
 import { LeafGroups } from "./leaf_groups.ts";
 
 /** Running means of the gradients and of their squares, each a tree of the form of the parameters. */
@@ -29,6 +30,8 @@ export interface AdamWOptions {
   readonly weightDecay?: number | tf.Scalar;
   /** Chooses the parameters that decay. Default: those of rank 2 and more, so no bias and no gain. */
   readonly decays?: (path: string, param: tf.Tensor) => boolean;
+  /** Factor of the learning rate of a parameter, its decay included; a scalar tensor where a schedule feeds it. Default 1. */
+  readonly rateFactor?: (path: string) => number | tf.Scalar;
 }
 
 /** The state before the first update: zeros. */
@@ -60,16 +63,19 @@ export function adamW<P>(
   const correction = tf.sqrt(tf.sub(1, tf.pow(tf.scalar(beta2), step)));
   const rate = tf.mul(tf.div(learningRate, tf.sub(1, tf.pow(tf.scalar(beta1), step))), correction);
   const floor = tf.mul(correction, eps);
-  const kept = weightDecay === 0 ? null : tf.sub(1, tf.mul(learningRate, weightDecay));
-  const groups = new LeafGroups(params, decays);
+  const shrink = weightDecay === 0 ? null : tf.mul(learningRate, weightDecay);
+  const pace = paces(rate, shrink);
+  const groups = new LeafGroups(
+    params,
+    (path, leaf) => pace(shrink !== null && decays(path, leaf), options.rateFactor?.(path) ?? 1),
+  );
   const olds = groups.gather(params), slopes = groups.gather(grads);
   const firsts = groups.gather(state.first), seconds = groups.gather(state.second);
-  const news = groups.groups.map(({ key }, i) => {
+  const news = groups.groups.map(({ key: { ownRate, kept } }, i) => {
     const first = tf.add(tf.mul(firsts[i], beta1), tf.mul(slopes[i], 1 - beta1));
     const second = tf.add(tf.mul(seconds[i], beta2), tf.mul(tf.square(slopes[i]), 1 - beta2));
-    const update = tf.mul(tf.div(first, tf.add(tf.sqrt(second), floor)), rate);
-    const decayed = kept !== null && key ? tf.mul(olds[i], kept) : olds[i];
-    return { param: tf.sub(decayed, update), first, second };
+    const update = tf.mul(tf.div(first, tf.add(tf.sqrt(second), floor)), ownRate);
+    return { param: tf.sub(kept === null ? olds[i] : tf.mul(olds[i], kept), update), first, second };
   });
   return {
     params: groups.scatter(news.map(({ param }) => param)),
@@ -77,6 +83,30 @@ export function adamW<P>(
       first: groups.scatter(news.map(({ first }) => first)),
       second: groups.scatter(news.map(({ second }) => second)),
     },
+  };
+}
+
+/** How a parameter moves. */
+interface Pace {
+  /** Step size. */
+  readonly ownRate: tf.Tensor;
+  /** What weight decay leaves of it; null without decay. */
+  readonly kept: tf.Tensor | null;
+}
+
+/** Paces by decay and factor of the learning rate; equal ones are one object. */
+function paces(
+  rate: tf.Tensor,
+  shrink: tf.Tensor | null,
+): (decays: boolean, factor: number | tf.Scalar) => Pace {
+  const known = { true: new Map<number | tf.Scalar, Pace>(), false: new Map<number | tf.Scalar, Pace>() };
+  return (decays, factor) => {
+    const byFactor = known[`${decays}`], found = byFactor.get(factor);
+    if (found) return found;
+    const scaled = (x: tf.Tensor) => factor === 1 ? x : tf.mul(x, factor);
+    const pace = { ownRate: scaled(rate), kept: decays && shrink ? tf.sub(1, scaled(shrink)) : null };
+    byFactor.set(factor, pace);
+    return pace;
   };
 }
 
@@ -90,4 +120,12 @@ export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { grads: P; norm
   const norm = tf.sqrt(slopes.map((g) => tf.sum(tf.square(g))).reduce((a, b) => tf.add(a, b))) as tf.Scalar;
   const factor = tf.div(maxNorm, tf.maximum(norm, maxNorm));
   return { grads: groups.scatter(slopes.map((g) => tf.mul(g, factor))), norm };
+}
+
+/** Scales each gradient by itself so that its Euclidean norm is at most `maxNorm`: `g · min(1, maxNorm / ‖g‖)`. */
+export function clipEachByNorm<P>(grads: P, maxNorm: number): P {
+  return mapTree<P>(grads, isTensor, (leaf) => {
+    const grad = leaf as tf.Tensor, norm = tf.sqrt(tf.sum(tf.square(grad)));
+    return tf.mul(grad, tf.div(maxNorm, tf.maximum(norm, maxNorm)));
+  });
 }

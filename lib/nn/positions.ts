@@ -9,13 +9,13 @@ import { float32, type HostTensor } from "novae/tensor/mod.ts";
 
 /**
  * Cosines and sines of rotary positions, [N, K] each, for N tokens and head width K. Tokens without a position
- * (class token, registers) have cosine 1 and sine 0, so that they pass unchanged.
+ * (class token, registers) have cosine 1 and sine 0, so that they pass unchanged. Tensors where they are computed.
  */
-export interface RopeTable {
+export interface RopeTable<T extends HostTensor | tf.Tensor = HostTensor | tf.Tensor> {
   /** Cosines [N, K]. */
-  readonly cos: HostTensor;
+  readonly cos: T;
   /** Sines [N, K]. */
-  readonly sin: HostTensor;
+  readonly sin: T;
 }
 
 /** Options of {@link ropeTable2d}. */
@@ -74,22 +74,51 @@ export function ropeTable2d(
   cols: number,
   headDim: number,
   options: RopeOptions = {},
-): RopeTable {
+): RopeTable<HostTensor> {
+  const angles = ropeAngles2d(rows, cols, headDim, options), { shape } = angles;
+  return {
+    cos: float32(Float32Array.from(angles.data, Math.cos), shape),
+    sin: float32(Float32Array.from(angles.data, Math.sin), shape),
+  };
+}
+
+/**
+ * The table of {@linkcode ropeTable2d} with all coordinates multiplied by a factor that is an input.
+ *
+ * *Source*: `pos_embed_rope_rescale_coords` of facebookresearch/dinov3, where training draws the factor.
+ *
+ * @param scale scalar.
+ */
+export function scaledRopeTable2d(
+  rows: number,
+  cols: number,
+  headDim: number,
+  scale: tf.Tensor,
+  options: RopeOptions = {},
+): RopeTable<tf.Tensor> {
+  const { data, shape } = ropeAngles2d(rows, cols, headDim, options);
+  const angles = tf.mul(tf.tensor(Float32Array.from(data), [...shape]), scale);
+  return { cos: tf.cos(angles), sin: tf.sin(angles) };
+}
+
+/** Angles of the tokens [prefix + I·J, K] in double precision; 0 for tokens without a position. */
+function ropeAngles2d(
+  rows: number,
+  cols: number,
+  headDim: number,
+  { theta = 100, prefix = 0 }: RopeOptions,
+): { data: Float64Array; shape: [number, number] } {
   requireMultipleOf4("Cannot make rotary positions: head width", headDim);
-  const { theta = 100, prefix = 0 } = options;
   const quarter = headDim / 4, tokens = prefix + rows * cols;
-  const cos = new Float32Array(tokens * headDim), sin = new Float32Array(tokens * headDim);
-  cos.fill(1, 0, prefix * headDim);
+  const data = new Float64Array(tokens * headDim);
   for (let n = 0; n < rows * cols; n++) {
     const y = (Math.floor(n / cols) + 0.5) / rows * 2 - 1, x = (n % cols + 0.5) / cols * 2 - 1;
     for (let c = 0; c < headDim; c++) {
       const slot = c % (headDim / 2), f = slot % quarter;
-      const angle = 2 * Math.PI * (slot < quarter ? y : x) * theta ** (-f / quarter);
-      cos[(prefix + n) * headDim + c] = Math.cos(angle);
-      sin[(prefix + n) * headDim + c] = Math.sin(angle);
+      data[(prefix + n) * headDim + c] = 2 * Math.PI * (slot < quarter ? y : x) * theta ** (-f / quarter);
     }
   }
-  return { cos: float32(cos, [tokens, headDim]), sin: float32(sin, [tokens, headDim]) };
+  return { data, shape: [tokens, headDim] };
 }
 
 /**
@@ -109,14 +138,24 @@ export function applyRope(xBANK: tf.Tensor, table: RopeTable): tf.Tensor {
     );
   }
   const half = headDim / 2;
-  // The sign of the first half goes into the table, so that the rotation is a swap of halves.
-  const signed = new Float32Array(table.sin.data);
-  for (let i = 0; i < signed.length; i++) if (i % headDim < half) signed[i] = -signed[i];
   const [first, second] = tf.split(xBANK, 2, -1);
   const swapped = tf.concat([second, first], -1);
-  const cos = tf.tensor(table.cos.data as Float32Array, [tokens, headDim]);
-  const sin = tf.tensor(signed, [tokens, headDim]);
-  return tf.add(tf.mul(xBANK, cos), tf.mul(swapped, sin));
+  return tf.add(tf.mul(xBANK, asTensor(table.cos)), tf.mul(swapped, signedSine(table.sin, half)));
+}
+
+/** The sign of the first half goes into the table, so that the rotation is a swap of halves. */
+function signedSine(sin: HostTensor | tf.Tensor, half: number): tf.Tensor {
+  if (sin instanceof tf.Tensor) {
+    const [first, second] = tf.split(sin, 2, -1);
+    return tf.concat([tf.neg(first), second], -1);
+  }
+  const signed = new Float32Array(sin.data);
+  for (let i = 0; i < signed.length; i++) if (i % (2 * half) < half) signed[i] = -signed[i];
+  return tf.tensor(signed, [...sin.shape]);
+}
+
+function asTensor(value: HostTensor | tf.Tensor): tf.Tensor {
+  return value instanceof tf.Tensor ? value : tf.tensor(value.data as Float32Array, [...value.shape]);
 }
 
 function requireMultipleOf4(what: string, value: number): void {

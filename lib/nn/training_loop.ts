@@ -49,6 +49,8 @@ export interface TrainLoopOptions<S, B> {
   readonly logEverySteps?: number;
   /** Steps between reads of the metrics; on a GPU each read waits for the device. Default 1. */
   readonly readEverySteps?: number;
+  /** Called with the metrics of each step whose metrics are read, after the guard against divergence. */
+  onMetrics?(metrics: Readonly<Record<string, number>>, step: number): void;
   /** Called every `logEverySteps` steps and after the last. */
   onLog?(entry: TrainLogEntry): void | Promise<void>;
   /** Steps after which `onCheckpoint` is called, beside the last one. */
@@ -115,6 +117,7 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
       if (!Number.isFinite(values.get("loss"))) throw divergence(step, values.get("loss"), checkpointed);
       for (const [name, value] of values) sums.set(name, (sums.get(name) ?? 0) + value);
       reads++;
+      options.onMetrics?.(Object.fromEntries(values), step);
     }
     for (const metric of Object.values(metrics)) metric.dispose();
     trainSec += (performance.now() - stepStarted) / 1000;

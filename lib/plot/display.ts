@@ -1,5 +1,5 @@
 /**
- * Shows figures, pictures and tables in a Jupyter notebook on the Deno kernel.
+ * Shows figures, pictures, tables and progress in a Jupyter notebook on the Deno kernel.
  *
  * Each output carries every form a viewer may want: VS Code draws the Plotly JSON itself, JupyterLab and exported
  * pages take the HTML, which holds all it needs, terminals the text. Figures stand on a light card, because a
@@ -8,6 +8,12 @@
  * @module
  */
 import { gzipSync } from "node:zlib";
+import {
+  CountedWork,
+  describeProgress,
+  type ProgressDisplay,
+  type ProgressView,
+} from "novae/experiment/mod.ts";
 import { escapeHtml, inlineHtml, scriptJson } from "./_markup.ts";
 import { NOTEBOOK_TABLE_STYLE } from "./_page_style.ts";
 import { tableHtml } from "./_table.ts";
@@ -16,7 +22,7 @@ import { plotlySource } from "./html.ts";
 import { encodeRaster, type Raster } from "./raster.ts";
 import type { TableBlock } from "./report.ts";
 import { tableText } from "./table_text.ts";
-import { PAGE_COLOURS, withTheme } from "./theme.ts";
+import { PAGE_COLOURS, SANS_FONT, SPACE_STYLES, withTheme } from "./theme.ts";
 
 /** Forms of one output by MIME type. */
 export interface MimeBundle {
@@ -42,6 +48,101 @@ export async function displayImage(picture: Raster | Uint8Array): Promise<void> 
 /** Shows a table under the running cell. */
 export async function displayTable(table: TableBlock): Promise<void> {
   await Deno.jupyter.display(tableBundle(table), { raw: true });
+}
+
+/** Sends an output to the notebook, as `Deno.jupyter.display` does. */
+export type ShowOutput = (bundle: MimeBundle, options: Deno.jupyter.DisplayOptions) => Promise<void>;
+
+/**
+ * A bar under the running cell that is redrawn in place, at most every 0.2 s and never while the notebook has not taken
+ * the last drawing. Await {@linkcode NotebookProgress.settled} at the end of the cell: later drawings may be lost.
+ *
+ * @example
+ * ```ts
+ * import { NotebookProgress } from "novae/plot/mod.ts";
+ * const shown: unknown[] = [], show = (bundle: unknown) => Promise.resolve(void shown.push(bundle));
+ * const progress = new NotebookProgress({ show });
+ * const report = progress.counter("solids", "images");
+ * report({ done: 20, total: 20 });
+ * await progress.settled();
+ * if (shown.length === 0) throw new Error("nothing was shown");
+ * ```
+ */
+export class NotebookProgress implements ProgressDisplay {
+  readonly #show: ShowOutput;
+  readonly #id = `progress-${crypto.randomUUID()}`;
+  readonly #everyMs: number;
+  #next: MimeBundle | null = null;
+  #drawing: Promise<void> | null = null;
+  #begun = false;
+
+  /**
+   * Nothing is shown before work begins.
+   *
+   * @param options `show` takes the outputs, the notebook if omitted; `everyMs` is the least time between drawings.
+   */
+  constructor(options: { readonly show?: ShowOutput; readonly everyMs?: number } = {}) {
+    this.#show = options.show ?? ((bundle, how) => Deno.jupyter.display(bundle, how));
+    this.#everyMs = options.everyMs ?? 200;
+  }
+
+  /** Begins counted work and returns what is to be told of it, e.g. as `onProgress`. */
+  counter(label: string, unit: string): CountedWork["report"] {
+    const work = new CountedWork(label, unit, this);
+    return (count) => work.report(count);
+  }
+
+  /** Draws the bar. */
+  start(view: ProgressView): void {
+    this.#draw(progressBundle(view));
+  }
+
+  /** Redraws the bar. */
+  update(view: ProgressView): void {
+    this.#draw(progressBundle(view));
+  }
+
+  /** Draws a full bar with a line. */
+  finish(line: string): void {
+    this.#draw(finishedBundle(line));
+  }
+
+  /** Nothing stands in the way of other outputs. */
+  clear(): void {}
+
+  /** Waits until the notebook has taken the last drawing. */
+  async settled(): Promise<void> {
+    while (this.#drawing !== null) await this.#drawing;
+  }
+
+  #draw(bundle: MimeBundle): void {
+    this.#next = bundle;
+    this.#drawing ??= this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    for (let first = true; this.#next !== null; first = false) {
+      if (!first) await new Promise((resolve) => setTimeout(resolve, this.#everyMs));
+      const bundle = this.#next, update = this.#begun;
+      this.#next = null;
+      this.#begun = true;
+      await this.#show(bundle, { raw: true, "display_id": this.#id, update });
+    }
+    this.#drawing = null;
+  }
+}
+
+/** The forms of work that goes on: HTML with a bar, and a line of text. */
+export function progressBundle(view: ProgressView): MimeBundle {
+  const { label, times, note } = describeProgress(view);
+  const percent = Math.floor(100 * Math.min(Math.max(view.fraction, 0), 1));
+  const words = `${percent} % · ${times}${note}`;
+  return { "text/html": barHtml(label, percent, words), "text/plain": `${label}: ${words}` };
+}
+
+/** The forms of work that has ended: HTML with a full bar, and a line of text. */
+export function finishedBundle(line: string): MimeBundle {
+  return { "text/html": barHtml(line, 100, ""), "text/plain": line };
 }
 
 /**
@@ -104,4 +205,17 @@ function figureHtml(content: JsonObject, id: string, height: number): string {
   await window.Plotly.newPlot(element, data, layout, config);
 })();
 </script>`;
+}
+
+/** A bar with words above it, whose text has the colours of the notebook. */
+function barHtml(label: string, percent: number, words: string): string {
+  const track = "height:6px;border-radius:3px;overflow:hidden;background:rgba(128,128,128,0.25)";
+  const bar = `height:100%;width:${percent}%;background:${SPACE_STYLES.svg.colour}`;
+  return `<div style="max-width:44rem;margin:0.5rem 0;font:0.875rem/1.5 ${escapeHtml(SANS_FONT)}">
+<div style="display:flex;flex-wrap:wrap;justify-content:space-between;column-gap:1.5rem;margin-bottom:0.25rem">
+<span>${escapeHtml(label)}</span><span style="opacity:0.7;font-variant-numeric:tabular-nums">${
+    escapeHtml(words)
+  }</span>
+</div>
+<div role="progressbar" aria-valuenow="${percent}" style="${track}"><div style="${bar}"></div></div></div>`;
 }

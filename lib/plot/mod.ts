@@ -12,6 +12,7 @@ export * from "./figure.ts";
 export * from "./html.ts";
 export * from "./image_panel.ts";
 export * from "./line_chart.ts";
+export * from "./patch_maps.ts";
 export * from "./raster.ts";
 export * from "./report.ts";
 export * from "./table_text.ts";

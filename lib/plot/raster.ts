@@ -3,8 +3,21 @@
  *
  * @module
  */
+import { resizeBytes } from "novae/io/mod.ts";
 import { expectShape, type HostTensor, type Matrix } from "novae/tensor/mod.ts";
 import { CLASS_COLOURS } from "./theme.ts";
+
+/** Colours of {@linkcode scalarMap} from low to high, red, green and blue in 0 … 255. */
+export const SCALAR_COLOURS: readonly (readonly [number, number, number])[] = [
+  [68, 1, 84],
+  [70, 50, 127],
+  [54, 92, 141],
+  [39, 127, 142],
+  [31, 161, 135],
+  [74, 194, 109],
+  [159, 218, 58],
+  [253, 231, 37],
+];
 
 /** A picture: four bytes a pixel (red, green, blue, opacity), row by row. */
 export interface Raster {
@@ -112,10 +125,12 @@ export function scalarMap(
   const span = range[1] > range[0] ? range[1] - range[0] : 1;
   for (let p = 0; p < rows * cols; p++) {
     if (!Number.isFinite(values[p])) continue;
-    const position = Math.min(Math.max((values[p] - range[0]) / span, 0), 1) * (VIRIDIS.length - 1);
-    const below = Math.min(Math.floor(position), VIRIDIS.length - 2), part = position - below;
+    const position = Math.min(Math.max((values[p] - range[0]) / span, 0), 1) * (SCALAR_COLOURS.length - 1);
+    const below = Math.min(Math.floor(position), SCALAR_COLOURS.length - 2), part = position - below;
     for (let c = 0; c < 3; c++) {
-      data[4 * p + c] = Math.round(VIRIDIS[below][c] * (1 - part) + VIRIDIS[below + 1][c] * part);
+      data[4 * p + c] = Math.round(
+        SCALAR_COLOURS[below][c] * (1 - part) + SCALAR_COLOURS[below + 1][c] * part,
+      );
     }
     data[4 * p + 3] = 255;
   }
@@ -171,6 +186,18 @@ export function componentMaps(components: Matrix, rows: number, cols: number): R
 }
 
 /**
+ * Resizes a raster, as Pillow's `Image.resize` does: bicubic between pixels when enlarging, averages of them when
+ * shrinking. Opacity is resized like a colour, so let all pixels be opaque.
+ *
+ * @param width pixels in a row afterwards.
+ * @param height rows afterwards.
+ * @throws RangeError if a side is no whole number of at least 1.
+ */
+export function smoothRaster(raster: Raster, width: number, height: number): Raster {
+  return { width, height, data: resizeBytes(raster.data, raster, { width, height }, 4, "bicubic") };
+}
+
+/**
  * Lays one raster over another of the same size.
  *
  * @param share of the upper one, in [0, 1].
@@ -196,17 +223,6 @@ export async function encodeRaster(raster: Raster): Promise<Uint8Array> {
     .toBuffer();
   return new Uint8Array(png);
 }
-
-const VIRIDIS: readonly (readonly [number, number, number])[] = [
-  [68, 1, 84],
-  [70, 50, 127],
-  [54, 92, 141],
-  [39, 127, 142],
-  [31, 161, 135],
-  [74, 194, 109],
-  [159, 218, 58],
-  [253, 231, 37],
-];
 
 function toByte(unit: number): number {
   return Math.round(Math.min(Math.max(unit, 0), 1) * 255);

@@ -144,6 +144,17 @@ export function plotlyTemplate(mode: ThemeMode): JsonObject {
       yaxis: axis,
       legend: { font: { size: 12, color: text }, bgcolor: "rgba(0,0,0,0)" },
       hoverlabel: { bgcolor: page, bordercolor: muted, font: { family: SANS_FONT, size: 12.5, color: text } },
+      coloraxis: {
+        colorbar: {
+          thickness: 12,
+          outlinewidth: 0,
+          ticks: "outside",
+          ticklen: 4,
+          tickcolor: frame,
+          tickfont: { size: 12, color: muted },
+          title: { font: { size: 13, color: text } },
+        },
+      },
       annotationdefaults: { font: { size: 13, color: text }, showarrow: false },
     },
   };

@@ -114,7 +114,7 @@ export async function provideEncoder(
   }
   const vit = ownVit(config), recipe = encoderRecipe(config);
   const store = new CheckpointStore(run.file("checkpoints", "encoder"), { config: { vit, recipe, images } });
-  const like = initDinoState(new Rng(0), vit, recipe.head);
+  const like = initDinoState(new Rng(0), vit, recipe);
   const latest = await store.latest();
   const state = latest === null
     ? undefined
