@@ -67,7 +67,9 @@ function rowForm(node: GraphNode, wide: Value): RowForm | undefined {
   if (node.op === "MatMul" || node.op === "FusedMatMul") {
     if (first!.shape.length !== 2 || second!.shape.length !== 2) return undefined;
     if (node.attributes.transA === 1) return hasRows(second!, rows) ? "sum" : undefined;
-    if (isTransposed(first!) && first!.shape[1] === rows) return hasRows(second!, rows) ? "sum" : undefined;
+    if ((isTransposed(first!) || isRow(first!)) && first!.shape[1] === rows) {
+      return hasRows(second!, rows) ? "sum" : undefined;
+    }
     const narrow = !third && (second === wide ? false : first === wide || output === wide);
     return narrow && hasRows(first!, rows) && hasRows(output, rows) ? "map" : undefined;
   }
@@ -80,6 +82,10 @@ function rowForm(node: GraphNode, wide: Value): RowForm | undefined {
 
 const isTransposed = (value: Value): boolean =>
   value.producer?.op === "Transpose" && value.shape.length === 2;
+
+/** Whether a value is a constant matrix of one row, as in sums over rows. */
+const isRow = (value: Value): boolean =>
+  value.constant !== undefined && value.shape.length === 2 && value.shape[0] === 1;
 
 /** Connected operations on wide tensors, where splitting pays. */
 function findRegions(nodes: readonly GraphNode[], outputs: ReadonlySet<Value>): Region[] {
@@ -271,8 +277,17 @@ class Rewriter {
         )
       );
     }
+    if (isRow(input) && input.shape[1] === region.rows) {
+      let start = 0;
+      return region.sizes.map((size) => columnsOf(this.result, input, start, start += size));
+    }
     return hasRows(input, region.rows)
       ? this.#blocksOf(input, region)
       : region.sizes.map(() => this.plain(input));
   }
+}
+
+/** Some columns of a constant matrix of one row. */
+function columnsOf(graph: Graph, { constant, dtype }: Value, from: number, to: number): Value {
+  return graph.constant((constant as Float32Array).slice(from, to), [1, to - from], dtype);
 }

@@ -42,9 +42,28 @@ function reduceValue(recorder: Recorder, op: string, value: Value, axes: readonl
     return reduceValue(recorder, op, rows, [0]);
   }
   const shape = value.shape.map((extent, axis) => axes.includes(axis) ? 1 : extent);
+  if (op === "ReduceSum" && sumsManyRows(recorder, value, axes)) {
+    const columns = sizeOf(shape), rows = sizeOf(value.shape) / columns;
+    const ones = recorder.graph.constant(new Float32Array(rows).fill(1), [1, rows], "float32");
+    const matrix = recorder.reshape(value, [rows, columns]);
+    const spec = { shape: [1, columns], dtype: "float32" as const };
+    return recorder.reshape(recorder.graph.node("MatMul", [ones, matrix], spec), shape);
+  }
   return recorder.graph.node(op, [value, recorder.graph.ints(axes)], { shape, dtype: value.dtype }, {
     keepdims: 1,
   });
+}
+
+/**
+ * Whether a sum is over many rows of a matrix, as in the gradient of a bias: as a product with a row of ones it is two
+ * to four times as fast on ONNX Runtime's CPU.
+ */
+function sumsManyRows(recorder: Recorder, { shape, dtype }: Value, axes: readonly number[]): boolean {
+  if (!recorder.target.cpuOperators || dtype !== "float32") return false;
+  const long = shape.flatMap((extent, axis) => extent === 1 ? [] : [axes.includes(axis)]);
+  if (long.indexOf(false) < long.lastIndexOf(true) || sizeOf(shape) === 0) return false;
+  const rows = sizeOf(shape.filter((_, axis) => axes.includes(axis)));
+  return rows >= 64 && sizeOf(shape) / rows >= 16;
 }
 
 type Attrs = { axis?: number | number[]; reductionIndices?: number | number[]; keepDims?: boolean };
