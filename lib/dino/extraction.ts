@@ -55,7 +55,10 @@ export interface ExtractionOptions
   readonly images: Dataset | ImageFiles;
   /** The encoder, from `loadEncoder`. */
   readonly encoder: Omit<LoadedEncoder, "metadata" | "ignored">;
-  /** Images that run at once, which changes features by rounding at most; 64 if omitted. */
+  /**
+   * Images that run at once, which changes features by rounding at most; 64 if omitted. Where processes share the work a
+   * batch should take less than `staleSec`: a process gives no sign of life while the encoder runs.
+   */
   readonly batchSize?: number;
   /** Where the encoder runs; `auto` if omitted. */
   readonly device?: DeviceName;
