@@ -189,7 +189,7 @@ Deno.test("damaged safetensors files are refused with the file and what is wrong
       /"b" must begin at byte 8 of the data, got 4/,
     ],
     ["size", byHand({ a: entry(0, 4, [2]) }, four), /"a" of type F32 and shape \[2\] needs 8 bytes, got 4/],
-    ["shape", byHand({ a: entry(0, 4, [-1]) }, four), /the shape of "a" must be whole numbers, got -1/],
+    ["shape", byHand({ a: entry(0, 4, [-1]) }, four), /the shape of "a" must be whole numbers, got \[-1\]$/],
     [
       "type",
       byHand({ a: { ...entry(0, 4), dtype: "F8_E4M3" } }, four),

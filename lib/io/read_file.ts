@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DataError } from "novae/tensor/mod.ts";
+import { DataError, oneLine } from "novae/tensor/mod.ts";
 import { type ErrorKind, fileError } from "./file_error.ts";
 
 /**
@@ -39,7 +39,8 @@ export async function readJson(path: string, kind: ErrorKind = DataError): Promi
     return JSON.parse(text);
   } catch (error) {
     if (text.trim() === "") throw new kind(`Cannot read ${path}: it must be JSON, got an empty file`);
-    throw new kind(`Cannot read ${path}: it must be JSON, got ${(error as Error).message}`, { cause: error });
+    const reason = oneLine((error as Error).message);
+    throw new kind(`Cannot read ${path}: it must be JSON, got ${reason}`, { cause: error });
   }
 }
 
