@@ -6,6 +6,8 @@
 import { WeightsError } from "novae/tensor/mod.ts";
 import { fileError } from "./file_error.ts";
 
+const SMALL_BYTES = 1 << 20;
+
 /** Bytes of which parts can be read. */
 export interface ByteRanges {
   /** Number of bytes in all. */
@@ -68,12 +70,13 @@ export class FileRanges implements ByteRanges {
   async readInto(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     expectWithin(this, offset, bytes.length);
     try {
-      using file = await Deno.open(this.path);
-      const { size, mtime } = await file.stat();
-      await file.seek(offset, Deno.SeekMode.Start);
+      using file = Deno.openSync(this.path);
+      const { size, mtime } = file.statSync();
+      file.seekSync(offset, Deno.SeekMode.Start);
       let done = 0, got: number | null = 0;
       for (; done < bytes.length && got !== null; done += got ?? 0) {
-        got = await file.read(bytes.subarray(done));
+        const rest = bytes.subarray(done); // a change of threads takes longer than reading a little
+        got = rest.length < SMALL_BYTES ? file.readSync(rest) : await file.read(rest);
       }
       if (done < bytes.length || size !== this.size || (mtime?.getTime() ?? null) !== this.#changed) {
         throw new WeightsError(`Cannot read weights ${this.path}: the file was changed since it was opened`);

@@ -39,7 +39,7 @@ export {
 } from "./pytorch_checkpoint.ts";
 export * from "./open_files.ts";
 export * from "./process_alive.ts";
-export * from "./read_file.ts";
+export { pathExists, readBytes, readJson } from "./read_file.ts";
 export * from "./resize.ts";
 export { PRECISION_BITS, type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
 export {

@@ -179,7 +179,8 @@ export class PickleMachine {
     if (length > LONG_BYTES_LIMIT) {
       throw this.broken(`an integer must be of at most ${LONG_BYTES_LIMIT} bytes`);
     }
-    const hex = this.take(length).reverse().toHex();
+    const at = this.skip(length), hex = this.#bytes.slice(at, at + length).reverse().toHex();
+    this.host.memory.take(length + PLACE_BYTES);
     const value = hex === "" ? 0n : BigInt.asIntN(length * 8, BigInt(`0x${hex}`));
     return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   }

@@ -25,7 +25,7 @@ const TENSOR_PARTS = new RegExp(
     "|torch\\.(b?float|u?int|q?u?int|complex|float8_)\\w*|torch\\.(bool|half|double|long|short)" +
     "|torch\\.serialization\\._get_layout|numpy\\.ndarray|numpy\\.dtypes\\.\\w+DType|builtins\\.(list|int|float|complex|slice))$",
 );
-const UNREADABLE = /^torch\._utils\._rebuild_\w*(tensor|parameter)/;
+const UNREADABLE = /^torch\._utils\._rebuild_\w*(tensor|parameter)\w*$/;
 
 /** The value of a call of a class or function. */
 export function constructValue(callee: PickleGlobal, args: PickleValue[]): PickleValue {

@@ -5,6 +5,7 @@
  */
 import { oneLine, sizeOf, told, WeightsError } from "novae/tensor/mod.ts";
 import { JsonCursor } from "./json_cursor.ts";
+import { MemoryBudget, memoryLimit } from "./memory_limit.ts";
 import { STORED_WIDTHS, type StoredDType } from "./stored_elements.ts";
 
 /** Where and how one tensor is stored. */
@@ -45,7 +46,7 @@ export const AXES_LIMIT = 64;
  * @throws WeightsError if anything does not fit.
  */
 export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, path: string): SafetensorsHeader {
-  const { entries, metadata } = parseContent(bytes, path);
+  const { entries, metadata } = parseContent(bytes, fileSize, path);
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let offset = 0;
   for (const { name, begin, end } of entries) {
@@ -74,28 +75,41 @@ interface HeaderContent {
   readonly metadata: Record<string, string>;
 }
 
-function parseContent(bytes: Uint8Array, path: string): HeaderContent {
+/** What a tensor needs in memory beside its elements and its name. */
+const TENSOR_BYTES = 600, ENTRY_BYTES = 160;
+
+function parseContent(bytes: Uint8Array, fileSize: number, path: string): HeaderContent {
   const noObject = "the header must be a JSON object: this is no safetensors file, or it is damaged";
   const cursor = new JsonCursor(bytes, () => broken(path, noObject));
   if (bytes[0] !== 0x7b) throw broken(path, noObject); // neither white space nor a byte order mark before it
   const names = new Set<string>(), entries: SafetensorsEntry[] = [];
+  const memory = new MemoryBudget(
+    memoryLimit(fileSize),
+    (limit) =>
+      broken(
+        path,
+        `its names must need at most ${limit} bytes in memory, got ${entries.length} tensors and more`,
+      ),
+  );
   let metadata: Record<string, string> = {};
   for (const name of cursor.members()) {
     if (names.has(name)) throw broken(path, `names must be unique, got "${oneLine(name)}" twice`);
     names.add(name);
-    if (name === "__metadata__") metadata = parseMetadata(cursor, path);
+    memory.take(TENSOR_BYTES + 2 * name.length);
+    if (name === "__metadata__") metadata = parseMetadata(cursor, memory, path);
     else entries.push(parseEntry(name, cursor, path));
   }
   cursor.end();
   return { entries, metadata };
 }
 
-function parseMetadata(cursor: JsonCursor, path: string): Record<string, string> {
+function parseMetadata(cursor: JsonCursor, memory: MemoryBudget, path: string): Record<string, string> {
   const metadata = new Map<string, string>();
   const fail = (got: string): WeightsError => broken(path, `the metadata must be text by key, got ${got}`);
   if (!cursor.isNext("{")) throw fail(cursor.raw());
   for (const key of cursor.members()) {
     const text = cursor.text();
+    memory.take(ENTRY_BYTES + 2 * (key.length + (text?.length ?? 0)));
     if (text === null) throw fail(`"${oneLine(key)}" ${cursor.raw()}`);
     if (metadata.has(key)) throw fail(`"${oneLine(key)}" twice`);
     metadata.set(key, text);
