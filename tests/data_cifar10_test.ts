@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer";
 import { gzipSync } from "node:zlib";
 import { CIFAR10_CLASSES, loadCifar10, loadDataset } from "novae/data/mod.ts";
 import { DataError, Rng } from "novae/tensor/mod.ts";
+import { tarArchive } from "./tar_fixture.ts";
 
 const RECORD = 3073;
 const TRAIN = [1, 2, 3, 4, 5].map((i) => `data_batch_${i}.bin`);
@@ -22,28 +23,6 @@ function pixelsOf(bytes: Uint8Array, record: number): Float32Array {
     { length: 3072 },
     (_, i) => bytes[record * RECORD + 1 + (i % 3) * 1024 + Math.floor(i / 3)] / 255,
   );
-}
-
-/** A ustar archive with a pax header in front, as some tools write it. */
-function tar(files: [string, Uint8Array][]): Uint8Array {
-  const block = (name: string, size: number, type: string) => {
-    const header = new Uint8Array(512),
-      put = (text: string, at: number) => header.set(new TextEncoder().encode(text), at);
-    put(name, 0);
-    put("0000644\0", 100);
-    put(size.toString(8).padStart(11, "0") + "\0", 124);
-    put("        ", 148);
-    put(type, 156);
-    put("ustar\x0000", 257);
-    put(header.reduce((sum, byte) => sum + byte).toString(8).padStart(6, "0") + "\0 ", 148);
-    return header;
-  };
-  const parts: Uint8Array[] = [block("pax", 20, "x"), new Uint8Array(512).fill(65), block("folder/", 0, "5")];
-  for (const [name, bytes] of files) {
-    parts.push(block(name, bytes.length, "0"), bytes, new Uint8Array(-bytes.length & 511));
-  }
-  parts.push(new Uint8Array(1024));
-  return new Uint8Array(Buffer.concat(parts));
 }
 
 async function inFolder(
@@ -96,7 +75,7 @@ Deno.test("a pair of files is read, gzipped or not, planes becoming pixels", asy
 Deno.test("the official folder and archive give the same images as the pair", async () => {
   const train = new Uint8Array(Buffer.concat(official().slice(1, 6).map(([, bytes]) => bytes)));
   const test = records(9, 20),
-    archive = tar(official().map(([name, bytes]) => [`cifar-10-batches-bin/${name}`, bytes]));
+    archive = tarArchive(official().map(([name, bytes]) => [`cifar-10-batches-bin/${name}`, bytes]));
   const folder = Object.fromEntries(
     official().map(([name, bytes]) => [`cifar-10-batches-bin/${name}`, bytes]),
   );
@@ -133,7 +112,7 @@ Deno.test("train and test take the first images, and no more than there are", ()
 
 Deno.test("each kind of bad CIFAR-10 input is one line that names the file and what was wanted", async () => {
   const good = { "a_train.bin": records(1, 20), "a_test.bin": records(2, 10) };
-  const gz = new Uint8Array(gzipSync(good["a_train.bin"])), archive = tar(official());
+  const gz = new Uint8Array(gzipSync(good["a_train.bin"])), archive = tarArchive(official());
   const without = Object.fromEntries(official().filter(([name]) => name !== "data_batch_4.bin"));
   const cases: [Record<string, Uint8Array | string>, string, RegExp][] = [
     [{}, "", /one \*_train.bin is needed, got none; give the archive/],
@@ -168,7 +147,7 @@ Deno.test("each kind of bad CIFAR-10 input is one line that names the file and w
     ],
     [{ ...good, "classes.json": "[" }, "", /classes.json: it must be a JSON list of names/],
     [without, "", /the folder must hold data_batch_4.bin/],
-    [{ "c.tar": tar(official().slice(2)) }, "/c.tar", /c.tar: the archive must hold data_batch_1.bin/],
+    [{ "c.tar": tarArchive(official().slice(2)) }, "/c.tar", /c.tar: the archive must hold data_batch_1.bin/],
     [
       { "c.tar": archive.subarray(0, 40000) },
       "/c.tar",
@@ -216,4 +195,32 @@ Deno.test({
     const labels = train.labels(Array.from({ length: 10_000 }, (_, i) => i));
     for (let label = 0; label < 10; label++) assert.equal(labels.filter((l) => l === label).length, 1000);
   },
+});
+
+Deno.test("a gzip bomb and a tar archive that leads back are refused", async () => {
+  const bomb = new Uint8Array(gzipSync(new Uint8Array(1 << 26)));
+  const archive = tarArchive(official()), header = archive.subarray(1536, 2048);
+  header.set(new TextEncoder().encode("-0000001000\0"), 124); // back to where it begins
+  header.fill(0x20, 148, 156);
+  header.set(
+    new TextEncoder().encode(header.reduce((a, b) => a + b, 0).toString(8).padStart(6, "0") + "\0 "),
+    148,
+  );
+  for (
+    const [name, bytes, message] of [
+      [
+        "a.tar.gz",
+        bomb,
+        /pictures unpack to at most 1048576 bytes, 4 times as many as packed, got more; if it is/,
+      ],
+      ["b.tar", archive, /needs NaN bytes, got \d+; the archive is cut/],
+    ] as [string, Uint8Array, RegExp][]
+  ) {
+    await inFolder({ [name]: bytes }, async (path) => {
+      await assert.rejects(loadCifar10({ path: `${path}/${name}` }), (error: Error) => {
+        assert.ok(error instanceof DataError, String(error.stack));
+        return message.test(error.message) || assert.fail(error.message);
+      });
+    });
+  }
 });

@@ -180,3 +180,97 @@ Deno.test("a busy server is asked again, a bounded number of times", () =>
       /: http:\/\/127\.0\.0\.1:1 cannot be reached \(.*\), 2 times in/,
     );
   }));
+
+/** An answer that asks for patience. */
+const busy = (headers: Record<string, string>, status = 429): Response =>
+  new Response("", { status, headers });
+
+Deno.test("a hub that limits requests is given the time that it asks for", () =>
+  withHub(async ({ hub, options }) => {
+    const soon = (): string => new Date(Date.now() + 2_000).toUTCString(); // of whole seconds
+    const asked: [string, () => Record<string, string>, number][] = [
+      ["seconds", () => ({ "retry-after": "1" }), 1_000],
+      ["a date", () => ({ "retry-after": soon() }), 900],
+      ["the end of the hub's window", () => ({ ratelimit: '"api";r=0;t=1' }), 1_000],
+      ["nothing", () => ({}), 0],
+    ];
+    for (const [what, headers, leastMs] of asked) {
+      const at: number[] = [];
+      hub.mischief = () => {
+        at.push(performance.now());
+        return at.length === 1 ? busy(headers()) : null;
+      };
+      await fetchModelFiles(hub.repo, ["config.json"], { ...options, revision: "main" });
+      assert.ok(
+        at[1] - at[0] >= leastMs - 5 && at[1] - at[0] < leastMs + 3_000,
+        `${what}: ${at[1] - at[0]} ms`,
+      );
+    }
+  }));
+
+Deno.test("a hub that asks for more patience than a minute is told, not waited for", () =>
+  withHub(async ({ hub, cacheDir, options }) => {
+    Deno.env.set("HF_TOKEN_PATH", `${cacheDir}/no-token`);
+    const start = performance.now();
+    try {
+      for (
+        const [status, headers, accessToken, message] of [
+          [429, { "retry-after": "3600" }, "hf_x", /answers with status 429: run again in 3600 s$/],
+          [
+            429,
+            { ratelimit: '"api";r=0;t=290' },
+            "",
+            /status 429: run again in 290 s, or with HF_TOKEN set to a token$/,
+          ],
+          [
+            503,
+            { "retry-after": "Fri, 01 Jan 2100 00:00:00 GMT" },
+            "",
+            /answers with status 503: run again in \d+ s$/,
+          ],
+        ] as [number, Record<string, string>, string, RegExp][]
+      ) {
+        hub.seen.length = 0;
+        hub.mischief = () => busy(headers, status);
+        await refuses(fetchModelFiles(hub.repo, ["config.json"], { ...options, accessToken }), message);
+        assert.equal(hub.seen.length, 1, "asked once");
+      }
+    } finally {
+      Deno.env.delete("HF_TOKEN_PATH");
+    }
+    assert.ok(performance.now() - start < 10_000);
+  }));
+
+Deno.test("a hub that limits requests for ever is given up", () =>
+  withHub(async ({ hub, options }) => {
+    hub.mischief = () => busy({ "retry-after": "not a date" });
+    await refuses(
+      fetchModelFiles(hub.repo, ["config.json"], { ...options, attempts: 3 }),
+      /answers with status 429, 3 times in a row; HF_HUB_OFFLINE=1/,
+    );
+    assert.equal(hub.seen.length, 3);
+  }));
+
+Deno.test("a hub and a storage that take a connection and say nothing are given up in time", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const held: Deno.Conn[] = [];
+  const taking = (async () => {
+    for await (const connection of listener) held.push(connection);
+  })().catch(() => {});
+  const silent = `http://127.0.0.1:${(listener.addr as Deno.NetAddr).port}`;
+  await withHub(async ({ hub, options }) => {
+    const hasty = { ...options, attempts: 2, timeoutSec: 0.2 };
+    const start = performance.now(),
+      message = /cannot be reached \(no answer within 0\.2 s\), 2 times in a row/;
+    await refuses(fetchModelFiles(hub.repo, ["config.json"], { ...hasty, hubUrl: silent }), message);
+    hub.mischief = ({ path }) =>
+      path.includes("/resolve/")
+        ? new Response(null, { status: 302, headers: { location: `${silent}/x` } })
+        : null;
+    await refuses(fetchModelFiles(hub.repo, ["sub/model.bin"], hasty), message);
+    assert.ok(performance.now() - start < 5_000);
+  });
+  listener.close();
+  held.forEach((connection) => connection.close());
+  await taking;
+});

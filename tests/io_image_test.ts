@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { crc32, deflateSync } from "node:zlib";
 import sharp from "sharp";
-import { DataError, float32 } from "novae/tensor/mod.ts";
+import { DataError, float32, Rng } from "novae/tensor/mod.ts";
 import {
   decodeImage,
   encodePng,
@@ -10,6 +12,7 @@ import {
   type RgbImage,
   writePng,
 } from "novae/io/mod.ts";
+import { golden, goldenBytes } from "./golden_bytes.ts";
 
 function gradient(width: number, height: number): RgbImage {
   const data = new Uint8Array(width * height * 3);
@@ -48,6 +51,109 @@ Deno.test("grey, transparent, 16-bit, JPEG and WebP images decode to 8-bit RGB",
     ]
   ) {
     assert.deepEqual(await decodeImage(bytes), flat);
+  }
+});
+
+const cases = await golden("io_images") as Record<string, [string, number, number, string]>;
+
+for (const [name, [file, width, height, rgb]] of Object.entries(cases)) {
+  // JPEG and lossy WebP too: Pillow's decoders are of the same families, libjpeg-turbo and libwebp.
+  Deno.test(`the ${name.replaceAll("_", " ")} image decodes to the pixels that Pillow's convert("RGB") gives`, async () => {
+    const image = await decodeImage(goldenBytes(file));
+    assert.deepEqual([image.width, image.height], [width, height]);
+    assert.deepEqual(image.data, goldenBytes(rgb));
+  });
+}
+
+Deno.test("profiles, orientation, pictures and opacity are really there in the images that ignore them", async () => {
+  const about = async (name: string) => await sharp(goldenBytes(cases[name][0])).metadata();
+  assert.equal((await about("jpeg_exif_rotated")).orientation, 6);
+  assert.deepEqual([(await about("png_profile")).hasProfile, (await about("jpeg_profile")).hasProfile], [
+    true,
+    true,
+  ]);
+  assert.deepEqual([(await about("gif_animated")).pages, (await about("webp_animated")).pages], [2, 2]);
+  assert.deepEqual([(await about("rgba")).hasAlpha, (await about("palette_alphas")).hasAlpha], [true, true]);
+  assert.deepEqual([(await about("jpeg_cmyk")).space, (await about("grey16")).depth], ["cmyk", "ushort"]);
+  assert.equal((await about("palette")).isPalette, true);
+});
+
+Deno.test("transparent pixels of GIF are black", async () => {
+  const pixels = Uint8Array.of(9, 8, 7, 255, 1, 2, 3, 0);
+  const gif = await sharp(pixels, { raw: { width: 2, height: 1, channels: 4 } }).gif().toBuffer();
+  assert.deepEqual([...(await decodeImage(gif)).data], [9, 8, 7, 0, 0, 0]);
+});
+
+/** A PNG that says it is of some size, with hardly any data. */
+function claimingPng(width: number, height: number): Uint8Array {
+  const chunk = (kind: string, body: Uint8Array): Uint8Array[] => {
+    const named = new Uint8Array([...new TextEncoder().encode(kind), ...body]),
+      frame = new DataView(new ArrayBuffer(8));
+    frame.setUint32(0, body.length);
+    frame.setUint32(4, crc32(named));
+    return [new Uint8Array(frame.buffer, 0, 4), named, new Uint8Array(frame.buffer, 4, 4)];
+  };
+  const size = new DataView(new ArrayBuffer(13));
+  size.setUint32(0, width);
+  size.setUint32(4, height);
+  size.setUint8(8, 8);
+  size.setUint8(9, 2);
+  const parts = [
+    Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10),
+    ...chunk("IHDR", new Uint8Array(size.buffer)),
+  ];
+  return new Uint8Array(
+    Buffer.concat([
+      ...parts,
+      ...chunk("IDAT", deflateSync(new Uint8Array(99))),
+      ...chunk("IEND", new Uint8Array()),
+    ]),
+  );
+}
+
+Deno.test("decompression bombs and other formats than pictures are refused before anything is decoded", async () => {
+  const text = (value: string): Uint8Array => new TextEncoder().encode(value),
+    before = Deno.memoryUsage().rss;
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/hostname"/></svg>`;
+  const refused: [string, Uint8Array, RegExp][] = [
+    ["bomb.png", claimingPng(60_000, 60_000), /it must have at most 178956970 pixels, got 60000 × 60000$/],
+    ["wide.png", claimingPng(2 ** 31 - 1, 1), /: /],
+    ["zero.png", claimingPng(0, 5), /: /],
+    [
+      "page.jpg",
+      text("<!DOCTYPE html>\n<title>404</title>"),
+      /image, got text: <!DOCTYPE html>\\u000a<title>404<\/titl$/,
+    ],
+    ["drawing.png", text(svg), /it must be a JPEG, PNG, WebP, GIF, TIFF or AVIF image, got text: <svg/],
+    ["program.png", Uint8Array.of(0x7f, 0x45, 0x4c, 0x46, 2, 1), /image, got another format$/],
+    ["magic.jpg", Uint8Array.of(0xff, 0xd8, 0xff), /: /],
+  ];
+  const folder = await Deno.makeTempDir();
+  for (const [name, bytes, message] of refused) {
+    await Deno.writeFile(`${folder}/${name}`, bytes);
+    await assert.rejects(decodeImage(`${folder}/${name}`), (error: Error) => {
+      assert.ok(error instanceof DataError, String(error));
+      assert.match(error.message, message);
+      return error.message.startsWith(`Cannot decode ${folder}/${name}: `) && !error.message.includes("\n");
+    });
+  }
+  assert.ok(Deno.memoryUsage().rss - before < 2 ** 28, "60,000 × 60,000 pixels would be 10 GiB");
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("every truncation of an image is refused or decodes whole, and damage never does worse", async () => {
+  for (const name of ["rgb", "palette", "jpeg", "gif", "webp", "tiff"]) {
+    const bytes = goldenBytes(cases[name][0]), rng = new Rng(5).split(name);
+    for (let i = 0; i < 60; i++) {
+      const cut = i < 30,
+        damaged = cut ? bytes.subarray(0, Math.floor(bytes.length * i / 30)) : bytes.slice();
+      if (!cut) damaged[rng.int(bytes.length)] ^= 1 << rng.int(8);
+      await decodeImage(damaged).then(
+        ({ width, height, data }) => assert.equal(data.length, width * height * 3),
+        (error) =>
+          assert.ok(error instanceof DataError && !error.message.includes("\n"), String(error.stack)),
+      );
+    }
   }
 });
 

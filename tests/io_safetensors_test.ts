@@ -155,6 +155,25 @@ Deno.test("a file written by Python's struct is read with every storage type", a
   });
 });
 
+/** A file that is nothing but the length of its header. */
+function headerOf(length: bigint): Uint8Array {
+  const bytes = new Uint8Array(16);
+  new DataView(bytes.buffer).setBigUint64(0, length, true);
+  return bytes;
+}
+
+Deno.test("headers that are sound in unusual ways are read", async () => {
+  const path = await Deno.makeTempFile(), data = new Uint8Array(Float32Array.of(1, 2).buffer);
+  const written = `{ "b" : {"data_offsets":[4 ,8],\n"shape":[1 ],"dtype":"F32"} ,
+    "\\u0061\\"": {"dtype":"F32","shape":[],"data_offsets":[0,4]}, "__metadata__":{} }  \t\r\n `;
+  await Deno.writeFile(path, byHand(written, data));
+  const { tensors } = await readSafetensors(path);
+  assert.deepEqual(tensors, new Map([['a"', float32([1], [])], ["b", float32([2], [1])]]));
+  await Deno.writeFile(path, byHand("{}", new Uint8Array(0)));
+  assert.equal((await readSafetensors(path)).tensors.size, 0);
+  await Deno.remove(path);
+});
+
 Deno.test("damaged safetensors files are refused with the file and what is wrong", async () => {
   const path = await Deno.makeTempFile({ suffix: ".safetensors" });
   const entry = (from: number, to: number, shape = [(to - from) / 4]) => ({
@@ -189,14 +208,116 @@ Deno.test("damaged safetensors files are refused with the file and what is wrong
       /"b" must begin at byte 8 of the data, got 4/,
     ],
     ["size", byHand({ a: entry(0, 4, [2]) }, four), /"a" of type F32 and shape \[2\] needs 8 bytes, got 4/],
-    ["shape", byHand({ a: entry(0, 4, [-1]) }, four), /the shape of "a" must be whole numbers, got -1/],
+    ["shape", byHand({ a: entry(0, 4, [-1]) }, four), /the shape of "a" must be whole numbers, got \[-1\]$/],
     [
       "type",
       byHand({ a: { ...entry(0, 4), dtype: "F8_E4M3" } }, four),
       /"a" must be of type F64.*, got F8_E4M3/,
     ],
     ["offsets", byHand({ a: { dtype: "F32", shape: [1] } }, four), /the place of "a" must be two offsets/],
-    ["metadata", byHand({ __metadata__: { a: 1 } }, new Uint8Array(0)), /the metadata must be text/],
+    [
+      "metadata",
+      byHand({ __metadata__: { a: 1 } }, new Uint8Array(0)),
+      /the metadata must be text by key, got "a" 1$/,
+    ],
+    [
+      "metadata list",
+      byHand({ __metadata__: ["a"] }, new Uint8Array(0)),
+      /must be text by key, got \["a"\]$/,
+    ],
+    [
+      "metadata twice",
+      byHand('{"__metadata__":{"k":"1","k":"2"}}', new Uint8Array(0)),
+      /by key, got "k" twice$/,
+    ],
+    [
+      "huge header",
+      headerOf(100_000_001n),
+      /must be of at most 100000000 bytes, got 100000001: it is no safetensors/,
+    ],
+    [
+      "header of 2⁶⁴",
+      headerOf(2n ** 64n - 1n),
+      /at most 100000000 bytes, got 18446744073709551615: it is no saf/,
+    ],
+    ["long header", headerOf(99_999_999n), /the header needs 99999999 bytes, got 8: the file is truncated/],
+    ["empty header", headerOf(0n).subarray(0, 8), /the header must be a JSON object/],
+    ["list", byHand("[]", four), /the header must be a JSON object/],
+    ["byte order mark", byHand("\ufeff{}", new Uint8Array(0)), /the header must be a JSON object/],
+    ["space before", byHand(" {}", new Uint8Array(0)), /the header must be a JSON object/],
+    ["rest of text", byHand("{} x", new Uint8Array(0)), /the header must be a JSON object/],
+    ["zeros behind", byHand("{}\0\0", new Uint8Array(0)), /the header must be a JSON object/],
+    ["comma", byHand(`{"a":${JSON.stringify(entry(0, 4))},}`, four), /the header must be a JSON object/],
+    ["no UTF-8", byHand("{}", four).map((b, i) => i === 9 ? 0xff : b), /the header must be a JSON object/],
+    ["depth", byHand(`{"a":${"[".repeat(100_000)}`, four), /"a" must be described by an object, got \[+$/],
+    [
+      "twice",
+      byHand(`{"a":${JSON.stringify(entry(0, 4))},"a":${JSON.stringify(entry(4, 8))}}`, new Uint8Array(8)),
+      /names must be unique, got "a" twice$/,
+    ],
+    [
+      "twice by another spelling",
+      byHand(`{"a":${JSON.stringify(entry(0, 4))},"\\u0061":${JSON.stringify(entry(0, 4))}}`, four),
+      /names must be unique, got "a" twice$/,
+    ],
+    [
+      "shape twice",
+      byHand('{"a":{"dtype":"F32","shape":[1],"shape":[2],"data_offsets":[0,4]}}', four),
+      /"a" must have one dtype, shape and data_offsets, got "shape" besides$/,
+    ],
+    ["unknown key", byHand({ a: { ...entry(0, 4), note: 1 } }, four), /data_offsets, got "note" besides$/],
+    [
+      "name",
+      byHand({ "a\nb": { ...entry(0, 4), dtype: "\u001b[31m" } }, four),
+      /"a\\u000ab" must .*, got \\u001b\[31m$/,
+    ],
+    [
+      "fraction",
+      byHand({ a: entry(0, 4, [1.5]) }, four),
+      /the shape of "a" must be whole numbers, got \[1\.5\]$/,
+    ],
+    ["exponent", byHand({ a: entry(0, 4, [1e30]) }, four), /must be whole numbers, got \[1e\+30\]$/],
+    ["text as shape", byHand({ a: { ...entry(0, 4), shape: "1" } }, four), /must be whole numbers, got "1"$/],
+    [
+      "no shape",
+      byHand({ a: { dtype: "F32", data_offsets: [0, 4] } }, four),
+      /must be whole numbers, got none$/,
+    ],
+    ["no type", byHand({ a: { shape: [1], data_offsets: [0, 4] } }, four), /must be of type .*, got none$/],
+    ["number as type", byHand({ a: { ...entry(0, 4), dtype: 5 } }, four), /must be of type .*, got 5$/],
+    ["number as entry", byHand({ a: 3 }, four), /"a" must be described by an object, got 3$/],
+    [
+      "three offsets",
+      byHand({ a: { ...entry(0, 4), data_offsets: [0, 4, 4] } }, four),
+      /two offsets, got \[0, 4, 4\]$/,
+    ],
+    [
+      "negative offsets",
+      byHand({ a: { ...entry(0, 4), data_offsets: [-4, 0] } }, four),
+      /two offsets, got \[-4,0\]$/,
+    ],
+    ["backwards", byHand({ a: { ...entry(4, 0), shape: [1] } }, four), /needs 4 bytes, got -4$/],
+    [
+      "beyond",
+      byHand({ a: entry(0, 2 ** 40) }, four),
+      /the data need 1099511627776 bytes, got 4: the file is trunc/,
+    ],
+    [
+      "wide offsets",
+      byHand('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,9007199254740993]}}', four),
+      /two offsets/,
+    ],
+    [
+      "2⁵³ elements",
+      byHand({ a: entry(0, 4, [2 ** 27, 2 ** 27]) }, four),
+      /"a" must have fewer than 2⁵⁰ elements/,
+    ],
+    [
+      "overflow behind a zero",
+      byHand({ a: entry(0, 0, [0, ...new Array(40).fill(2 ** 50)]) }, new Uint8Array(0)),
+      /"a" must have fewer than 2⁵⁰ elements/,
+    ],
+    ["axes", byHand({ a: entry(0, 4, new Array(65).fill(1)) }, four), /must have at most 64 axes, got 65$/],
     [
       "wide",
       byHand({ a: { dtype: "I64", shape: [1], data_offsets: [0, 8] } }, new Uint8Array(8).fill(0x7f)),

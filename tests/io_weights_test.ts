@@ -122,6 +122,11 @@ Deno.test("a broken index is refused with what is wrong", () =>
       [{ weight_map: { "model.a": 3 } }, /its weight_map must give/],
       [{ weight_map: {} }, /its weight_map must give/],
       [null, /its weight_map must give/],
+      [
+        { weight_map: { a: "model.safetensors.index.json" } },
+        /must be a safetensors file or a PyTorch checkpoint/,
+      ],
+      [{ weight_map: ["x"], toString: 1 }, /x: no such file or folder$/],
     ];
     for (const [content, message] of cases) {
       await writeJson(index, content);

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { DataError } from "novae/tensor/mod.ts";
-import { openCifar10, type RecordFile } from "./cifar10_files.ts";
+import { DataError, oneLine } from "novae/tensor/mod.ts";
+import { type Cifar10Files, openCifar10, type RecordFile } from "./cifar10_files.ts";
 import { checkLabelCount, type DatasetSplits, packDataset } from "./dataset.ts";
 
 /** CIFAR-10's classes, in the order of their labels. */
@@ -31,6 +31,9 @@ export interface Cifar10Options {
   readonly test?: number;
 }
 
+/** Bytes of a list of class names. */
+const NAMES_LIMIT = 1 << 16;
+
 const SIDE = 32, AREA = SIDE * SIDE, RECORD = 1 + 3 * AREA;
 
 /**
@@ -43,7 +46,11 @@ const SIDE = 32, AREA = SIDE * SIDE, RECORD = 1 + 3 * AREA;
  * there are fewer images than asked for.
  */
 export async function loadCifar10(options: Cifar10Options): Promise<DatasetSplits> {
-  const files = await openCifar10(options.path);
+  return decodeCifar10(await openCifar10(options.path), options);
+}
+
+/** {@link loadCifar10} of files in memory. */
+export function decodeCifar10(files: Cifar10Files, options: Cifar10Options): DatasetSplits {
   const classes = files.names === undefined ? CIFAR10_CLASSES : parseNames(files.names);
   for (const file of [...files.train, ...files.test]) checkRecords(file);
   const labels = Uint8Array.from(files.train.flatMap(({ bytes }) => labelsOf(bytes)));
@@ -99,6 +106,11 @@ function unpack(
 
 /** Class names: a JSON list of strings, or one name a line. */
 function parseNames({ source, bytes }: RecordFile): string[] {
+  if (bytes.length > NAMES_LIMIT) {
+    throw new DataError(
+      `Cannot read ${source}: names must need at most ${NAMES_LIMIT} bytes, got ${bytes.length}`,
+    );
+  }
   const text = new TextDecoder().decode(bytes);
   if (!source.endsWith(".json")) {
     return text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
@@ -109,10 +121,10 @@ function parseNames({ source, bytes }: RecordFile): string[] {
   try {
     names = JSON.parse(text);
   } catch (error) {
-    throw fail((error as Error).message);
+    throw fail(oneLine((error as Error).message));
   }
   if (!Array.isArray(names) || names.some((name) => typeof name !== "string")) {
-    throw fail(text.slice(0, 60).trim());
+    throw fail(oneLine(text.trim(), 60));
   }
   return names;
 }

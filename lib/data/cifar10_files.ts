@@ -6,7 +6,7 @@
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
-import { DataError } from "novae/tensor/mod.ts";
+import { DataError, oneLine } from "novae/tensor/mod.ts";
 import { fileError, readBytes } from "novae/io/mod.ts";
 import { readTar } from "./tar.ts";
 
@@ -28,6 +28,8 @@ export interface Cifar10Files {
 const TRAIN = [1, 2, 3, 4, 5].map((i) => `data_batch_${i}.bin`);
 const TEST = "test_batch.bin", META = "batches.meta.txt";
 const ARCHIVES = ["cifar-10-binary.tar.gz", "cifar-10-binary.tar"], FOLDER = "cifar-10-batches-bin";
+/** Pictures do not shrink to a quarter; with what unpacking needs in passing, memory stays below ten times the file. */
+const UNPACKED_FACTOR = 4;
 const WANTED =
   `the archive ${ARCHIVES[0]}, its folder ${FOLDER}, or a folder with one *_train.bin[.gz] and ` +
   "one *_test.bin[.gz]";
@@ -43,7 +45,7 @@ export async function openCifar10(path: string): Promise<Cifar10Files> {
   const status = await Deno.stat(path).catch((error) => {
     throw fileError(`Cannot read CIFAR-10 from ${path}: ${WANTED} is needed`, error, DataError);
   });
-  if (!status.isDirectory) return fromArchive(path, await readUncompressed(path));
+  if (!status.isDirectory) return cifar10Archive(path, await readUncompressed(path));
   const names = (await listFolder(path)).sort();
   if (names.includes(FOLDER)) return openCifar10(join(path, FOLDER));
   const official = names.some((name) => TRAIN.includes(plain(name)) || plain(name) === TEST);
@@ -53,7 +55,13 @@ export async function openCifar10(path: string): Promise<Cifar10Files> {
   return fromPair(path, names);
 }
 
-function fromArchive(path: string, bytes: Uint8Array): Cifar10Files {
+/**
+ * The files of the official archive, uncompressed.
+ *
+ * @param path named in errors.
+ * @throws DataError if it is no tar archive, is cut or lacks a file.
+ */
+export function cifar10Archive(path: string, bytes: Uint8Array): Cifar10Files {
   const files = readTar(bytes, path);
   const find = (name: string) => [...files].find(([key]) => basename(key) === name)?.[1];
   const need = (name: string): RecordFile => {
@@ -103,10 +111,18 @@ async function readRecords(source: string): Promise<RecordFile> {
 async function readUncompressed(path: string): Promise<Uint8Array> {
   const bytes = await readBytes(path);
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const maxOutputLength = Math.max(1 << 20, UNPACKED_FACTOR * bytes.length);
   try {
-    return await promisify(gunzip)(bytes);
+    return await promisify(gunzip)(bytes, { maxOutputLength });
   } catch (error) {
-    const reason = (error as Error).message;
+    const { code, message } = error as Error & { code?: string };
+    if (code === "ERR_BUFFER_TOO_LARGE") {
+      throw new DataError(
+        `Cannot unpack ${path}: pictures unpack to at most ${maxOutputLength} bytes, ${UNPACKED_FACTOR} times as ` +
+          "many as packed, got more; if it is meant to be so, unpack it and give the folder",
+      );
+    }
+    const reason = oneLine(message);
     throw new DataError(
       `Cannot unpack ${path}: the gzip data must be whole, got "${reason}"; fetch it again`,
     );

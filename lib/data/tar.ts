@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DataError } from "novae/tensor/mod.ts";
+import { DataError, oneLine } from "novae/tensor/mod.ts";
 
 const BLOCK = 512;
 
@@ -20,10 +20,10 @@ export function readTar(archive: Uint8Array, source: string): Map<string, Uint8A
     const header = archive.subarray(offset, offset + BLOCK);
     if (header.every((byte) => byte === 0)) return files;
     checkHeader(header, source, offset);
-    const size = parseInt(text(header, 124, 12), 8), start = offset + BLOCK;
-    if (start + size > archive.length) {
+    const size = octal(text(header, 124, 12)), start = offset + BLOCK;
+    if (!(start + size <= archive.length)) {
       throw new DataError(
-        `Cannot read ${source}: "${text(header, 0, 100)}" needs ${size} bytes, ` +
+        `Cannot read ${source}: "${oneLine(text(header, 0, 100))}" needs ${size} bytes, ` +
           `got ${archive.length - start}; the archive is cut, fetch it again`,
       );
     }
@@ -42,8 +42,13 @@ export function readTar(archive: Uint8Array, source: string): Map<string, Uint8A
 function checkHeader(header: Uint8Array, source: string, offset: number): void {
   let sum = 8 * 32;
   for (let i = 0; i < BLOCK; i++) if (i < 148 || i >= 156) sum += header[i];
-  if (sum === parseInt(text(header, 148, 8), 8)) return;
+  if (sum === octal(text(header, 148, 8))) return;
   throw new DataError(`Cannot read ${source}: a tar header must stand at byte ${offset}, got other data`);
+}
+
+/** A number of the format; NaN, which equals and is at most nothing, if it is none: above all, no negative one. */
+function octal(field: string): number {
+  return /^[0-7]+$/.test(field) ? parseInt(field, 8) : NaN;
 }
 
 function text(header: Uint8Array, start: number, length: number): string {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ConfigError } from "novae/tensor/mod.ts";
+import { ConfigError, oneLine, told } from "novae/tensor/mod.ts";
 
 /**
  * How learned positions are fitted to a grid other than their own, always bicubic: to an explicit `size`; by the
@@ -92,15 +92,15 @@ const OPTIONAL = ["ropeTheta", "learnedPositions", "attentionBias", "maskToken"]
  * @throws ConfigError naming the first setting that is missing, unknown or out of range.
  */
 export function parseVitConfig(input: unknown): VitConfig {
-  if (typeof input !== "object" || input === null) fail(`an object is needed, got ${input}`);
+  if (typeof input !== "object" || input === null) fail(`an object is needed, got ${told(input)}`);
   const given = input as Record<string, unknown>;
-  const unknown = Object.keys(given).find((key) => !NUMBERS.includes(key) && !(key in CHOICES));
-  if (unknown !== undefined) fail(`unknown key "${unknown}"`);
+  const unknown = Object.keys(given).find((key) => !NUMBERS.includes(key) && !Object.hasOwn(CHOICES, key));
+  if (unknown !== undefined) fail(`unknown key "${oneLine(unknown)}"`);
   const wanted = (key: string) => given[key] !== undefined || !OPTIONAL.includes(key);
   for (const key of NUMBERS.filter(wanted)) checkNumber(key, given[key]);
   for (const [key, choices] of Object.entries(CHOICES)) {
     if (!wanted(key) || choices.includes(given[key])) continue;
-    fail(`"${key}" must be ${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}, got ${given[key]}`);
+    fail(`"${key}" must be ${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}, got ${told(given[key])}`);
   }
   const config = given as unknown as VitConfig;
   checkTogether(config);
@@ -111,9 +111,11 @@ function checkNumber(key: string, value: unknown): void {
   if (key === "layerScaleInit" && value === null) return;
   const zero = key === "registers" && value === 0;
   if (typeof value !== "number" || !(value > 0 && value < Infinity || zero)) {
-    fail(`"${key}" must be a positive number${key === "registers" ? " or 0" : ""}, got ${value}`);
+    fail(`"${key}" must be a positive number${key === "registers" ? " or 0" : ""}, got ${told(value)}`);
   }
-  if (INTEGERS.includes(key) && !Number.isInteger(value)) fail(`"${key}" must be an integer, got ${value}`);
+  if (INTEGERS.includes(key) && !Number.isInteger(value)) {
+    fail(`"${key}" must be an integer, got ${told(value)}`);
+  }
 }
 
 function checkTogether(config: VitConfig): void {

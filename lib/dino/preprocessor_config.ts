@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { ConfigError } from "novae/tensor/mod.ts";
+import { ConfigError, oneLine } from "novae/tensor/mod.ts";
 import type { PixelSize, ResizeFilter } from "novae/io/mod.ts";
 import type { Preprocessing } from "./preprocessing.ts";
 
@@ -88,7 +88,7 @@ function resizeOf(given: Given, fail: Fail): Pick<Preprocessing, "resize" | "fil
   // Files of before 2022 have a number, whose meaning is the processor's.
   if (/^(Bit|CLIP)/.test(processor)) return { resize: { shortestEdge: size }, filter };
   if (/^(ViT|DINOv3ViT)/.test(processor)) return { resize: { height: size, width: size }, filter };
-  return fail(`"size" must say height and width or shortest_edge, got ${size} for "${processor}"`);
+  return fail(`"size" must say height and width or shortest_edge, got ${size} for "${oneLine(processor)}"`);
 }
 
 function normalizationOf(given: Given, fail: Fail): Pick<Preprocessing, "mean" | "std"> {

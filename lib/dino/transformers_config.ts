@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ConfigError } from "novae/tensor/mod.ts";
+import { ConfigError, told } from "novae/tensor/mod.ts";
 import { parseVitConfig, type PositionFit, type VitConfig } from "./config.ts";
 import { swiGluWidth } from "./sizes.ts";
 import type { DinoFamily } from "./weight_names.ts";
@@ -52,10 +52,10 @@ type Given = Readonly<Record<string, unknown>>;
  * @throws ConfigError if it describes another kind of model, or one that DINO's transformers do not cover.
  */
 export function vitConfigFromTransformers(json: unknown): FamilyConfig {
-  if (typeof json !== "object" || json === null) fail(`an object is needed, got ${json}`);
+  if (typeof json !== "object" || json === null) fail(`an object is needed, got ${told(json)}`);
   const type = (json as Given).model_type as ModelType;
   if (typeof type !== "string" || !Object.hasOwn(DEFAULTS, type)) {
-    fail(`model_type must be ${Object.keys(DEFAULTS).join(", ")}, got ${type}`);
+    fail(`model_type must be ${Object.keys(DEFAULTS).join(", ")}, got ${told(type)}`);
   }
   const given: Given = { "image_size": 224, ...DEFAULTS[type], ...json };
   expect(given, "num_channels", [undefined, 3]);
@@ -87,7 +87,7 @@ function dino(given: Given): Partial<VitConfig> {
 }
 
 function dinov2(given: Given, withRegisters: boolean): Partial<VitConfig> {
-  const width = given.hidden_size as number, mlpRatio = given.mlp_ratio as number;
+  const width = number(given, "hidden_size"), mlpRatio = number(given, "mlp_ratio");
   const learnedPositions: PositionFit = withRegisters ? "antialias" : "size";
   const gated = { mlp: "gatedSilu", mlpRatio: swiGluWidth(width, mlpRatio) / width } as const;
   return {
@@ -129,14 +129,20 @@ function allOrNone(given: Given): "qkv" | "none" {
 }
 
 function ratio(given: Given, key: string): number {
+  return number(given, key) / number(given, "hidden_size");
+}
+
+function number(given: Given, key: string): number {
   const value = given[key];
-  if (typeof value !== "number") fail(`${key} must be a number, got ${value}`);
-  return value / (given.hidden_size as number);
+  if (typeof value !== "number") fail(`${key} must be a number, got ${told(value)}`);
+  return value;
 }
 
 function expect(given: Given, key: string, wanted: readonly unknown[]): void {
   if (!wanted.includes(given[key])) {
-    fail(`${key} must be ${wanted.filter((value) => value !== undefined).join(" or ")}, got ${given[key]}`);
+    fail(
+      `${key} must be ${wanted.filter((value) => value !== undefined).join(" or ")}, got ${told(given[key])}`,
+    );
   }
 }
 

@@ -6,6 +6,8 @@
 import { WeightsError } from "novae/tensor/mod.ts";
 import { fileError } from "./file_error.ts";
 
+const SMALL_BYTES = 1 << 20;
+
 /** Bytes of which parts can be read. */
 export interface ByteRanges {
   /** Number of bytes in all. */
@@ -16,6 +18,12 @@ export interface ByteRanges {
    * @throws RangeError if they reach beyond the end.
    */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Fills `bytes` from `offset` on.
+   *
+   * @throws RangeError if they reach beyond the end.
+   */
+  readInto(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
 /**
@@ -52,22 +60,27 @@ export class FileRanges implements ByteRanges {
 
   /** Reads a part of the file. */
   async read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
-    if (offset < 0 || length < 0 || offset + length > this.size) {
-      throw new RangeError(
-        `Cannot read ${this.path}: bytes ${offset} to ${offset + length} are not all there`,
-      );
-    }
+    expectWithin(this, offset, length);
+    const bytes = new Uint8Array(length);
+    await this.readInto(offset, bytes);
+    return bytes;
+  }
+
+  /** Reads a part of the file into memory that is there. */
+  async readInto(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    expectWithin(this, offset, bytes.length);
     try {
-      using file = await Deno.open(this.path);
-      const { size, mtime } = await file.stat();
-      const bytes = new Uint8Array(length);
-      await file.seek(offset, Deno.SeekMode.Start);
+      using file = Deno.openSync(this.path);
+      const { size, mtime } = file.statSync();
+      file.seekSync(offset, Deno.SeekMode.Start);
       let done = 0, got: number | null = 0;
-      for (; done < length && got !== null; done += got ?? 0) got = await file.read(bytes.subarray(done));
-      if (done < length || size !== this.size || (mtime?.getTime() ?? null) !== this.#changed) {
+      for (; done < bytes.length && got !== null; done += got ?? 0) {
+        const rest = bytes.subarray(done); // a change of threads takes longer than reading a little
+        got = rest.length < SMALL_BYTES ? file.readSync(rest) : await file.read(rest);
+      }
+      if (done < bytes.length || size !== this.size || (mtime?.getTime() ?? null) !== this.#changed) {
         throw new WeightsError(`Cannot read weights ${this.path}: the file was changed since it was opened`);
       }
-      return bytes;
     } catch (error) {
       throw fileError(`Cannot read weights ${this.path}`, error, WeightsError);
     }
@@ -76,13 +89,27 @@ export class FileRanges implements ByteRanges {
 
 /** Bytes in memory, read like a file. */
 export function memoryRanges(bytes: Uint8Array<ArrayBuffer>): ByteRanges {
-  return {
+  const ranges: ByteRanges = {
     size: bytes.length,
     read(offset, length) {
-      if (offset < 0 || length < 0 || offset + length > bytes.length) {
-        throw new RangeError(`Cannot read: bytes ${offset} to ${offset + length} are not all there`);
-      }
+      expectWithin(ranges, offset, length);
       return Promise.resolve(bytes.slice(offset, offset + length));
     },
+    readInto(offset, target) {
+      expectWithin(ranges, offset, target.length);
+      target.set(bytes.subarray(offset, offset + target.length));
+      return Promise.resolve();
+    },
   };
+  return ranges;
+}
+
+function expectWithin(
+  { size, path = "memory" }: ByteRanges & { path?: string },
+  offset: number,
+  length: number,
+): void {
+  if (offset < 0 || length < 0 || !(offset + length <= size)) {
+    throw new RangeError(`Cannot read ${path}: bytes ${offset} to ${offset + length} are not all there`);
+  }
 }

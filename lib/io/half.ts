@@ -19,12 +19,29 @@ export function toFloat16Bits(values: Float32Array): Uint16Array<ArrayBuffer> {
 
 /** Widens binary16 bit patterns; every value is exact. */
 export function fromFloat16Bits(bits: Uint16Array): Float32Array<ArrayBuffer> {
-  return new Float32Array(new Float16Array(bits.buffer as ArrayBuffer, bits.byteOffset, bits.length));
+  const values = new Float32Array(bits.length);
+  widenFloat16(bits, values);
+  return values;
 }
 
 /** Widens bfloat16 bit patterns; every value is exact. */
 export function fromBfloat16Bits(bits: Uint16Array): Float32Array<ArrayBuffer> {
-  const words = new Uint32Array(bits.length);
+  const values = new Float32Array(bits.length);
+  widenBfloat16(bits, values);
+  return values;
+}
+
+/**
+ * {@link fromFloat16Bits} into memory that is there. The bits may be the second half of that memory: each is read
+ * before anything is written over it.
+ */
+export function widenFloat16(bits: Uint16Array, values: Float32Array): void {
+  const halves = new Float16Array(bits.buffer as ArrayBuffer, bits.byteOffset, bits.length);
+  for (let i = 0; i < halves.length; i++) values[i] = halves[i]; // four times as fast as `values.set`
+}
+
+/** {@link fromBfloat16Bits} into memory that is there, as {@link widenFloat16} does. */
+export function widenBfloat16(bits: Uint16Array, values: Float32Array): void {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16;
-  return new Float32Array(words.buffer);
 }

@@ -10,6 +10,9 @@ import type { HubSettings } from "./hub_settings.ts";
 const REDIRECT_LIMIT = 10;
 const LONGEST_WAIT_SEC = 30;
 
+/** The most that a server's wish to wait is followed; who asks for more is told to a person instead. */
+const LONGEST_ASKED_SEC = 60;
+
 /** A failure that may pass: a lost connection, a server that is busy. */
 export class PassingFailure extends Error {
   /** The least wait that the server asks for, in seconds. */
@@ -117,10 +120,13 @@ export class HubRequests {
     if (response.ok) return response;
     await response.body?.cancel();
     if (status >= 500 || status === 408 || status === 429) {
-      const asked = Number(headers.get("retry-after") ?? 0);
-      throw new PassingFailure(
-        `${at.host} answers with status ${status}`,
-        asked > 0 ? Math.min(asked, LONGEST_WAIT_SEC) : 0,
+      const asked = askedWaitSec(headers);
+      if (asked <= LONGEST_ASKED_SEC) {
+        throw new PassingFailure(`${at.host} answers with status ${status}`, asked);
+      }
+      const hint = status === 429 && this.#settings.token === null ? ", or with HF_TOKEN set to a token" : "";
+      throw this.#error(
+        `${at.host} answers with status ${status}: run again in ${Math.ceil(asked)} s${hint}`,
       );
     }
     if (status === 416) return response; // the download starts afresh
@@ -154,6 +160,21 @@ export class HubRequests {
   #error(why: string): WeightsError {
     return new WeightsError(`Cannot download ${this.#repo}: ${why}`);
   }
+}
+
+/**
+ * Seconds that a server asks to wait: `Retry-After` as a number or a date, else when the hub's `RateLimit` is renewed
+ * (`"api";r=0;t=55`); 0 if it does not say.
+ */
+function askedWaitSec(headers: Headers): number {
+  const after = headers.get("retry-after")?.trim() ?? "";
+  const renewed = /"[^"]*";r=0;t=(\d+)/.exec(headers.get("ratelimit") ?? "")?.[1];
+  const seconds = after === ""
+    ? Number(renewed ?? 0)
+    : /^\d+$/.test(after)
+    ? Number(after)
+    : (Date.parse(after) - Date.now()) / 1000;
+  return seconds > 0 ? seconds : 0;
 }
 
 function pause(seconds: number, signal?: AbortSignal): Promise<void> {

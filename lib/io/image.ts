@@ -4,7 +4,7 @@
  * @module
  */
 import type sharpModule from "sharp";
-import { DataError, expectShape, type HostTensor } from "novae/tensor/mod.ts";
+import { DataError, expectShape, type HostTensor, oneLine } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { readBytes } from "./read_file.ts";
 import { resizeBytes } from "./resize.ts";
@@ -35,27 +35,81 @@ async function loadSharp(): Promise<typeof sharpModule> {
   return (await import("sharp")).default;
 }
 
+/** Pillow's limit, beyond which it takes an image for a decompression bomb. */
+const PIXEL_LIMIT = 178_956_970;
+
+/** How the formats that are decoded begin; others that the library knows, such as SVG, may refer to other files. */
+const SIGNATURES: readonly RegExp[] = [
+  /^\xff\xd8\xff/, // JPEG
+  /^\x89PNG\r\n\x1a\n/,
+  /^RIFF[^]{4}WEBP/,
+  /^GIF8[79]a/,
+  /^(II[*+]\0|MM\0[*+])/, // TIFF
+  /^[^]{4}ftyp(avif|avis|mif1)/,
+];
+
 /**
- * Decodes a JPEG, PNG, WebP, GIF, TIFF or AVIF image to RGB. Grey is spread to three channels, transparency is
- * dropped, 16 bits become 8, a colour profile is applied, the orientation tag is not.
+ * Decodes a JPEG, PNG, WebP, GIF, TIFF or AVIF image to RGB, pixel for pixel as the loaders that models are trained with
+ * do, which is Pillow's `Image.open(path).convert("RGB")`: grey is spread to three channels, the opacity of pixels is
+ * dropped and not composited, 16 bits become their upper 8, CMYK becomes (255 − c) · (255 − k) / 255, colour profiles and
+ * the orientation tag are left alone, of an animation the first picture is taken.
+ *
+ * *Differs*: transparent pixels of GIF are black, for Pillow they have whatever colour the palette gives them.
  *
  * @param source the file's bytes or its path.
- * @throws DataError if the file is missing or does not decode, also when it is merely truncated.
+ * @throws DataError if the file is missing, is of another format, has more than 178,956,970 pixels, or does not decode,
+ * also when it is merely truncated.
  */
 export async function decodeImage(source: Uint8Array | string): Promise<RgbImage> {
   const bytes = typeof source === "string" ? await readBytes(source) : source;
   const what = typeof source === "string" ? source : `image of ${bytes.length} bytes`;
-  if (bytes.length === 0) throw new DataError(`Cannot decode ${what}: the file is empty`);
+  expectImage(bytes, what);
   const sharp = await loadSharp();
   try {
-    const { data, info } = await sharp(bytes, { failOn: "truncated" }).toColourspace("srgb").removeAlpha()
-      .raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
-    if (info.channels !== 3) throw new Error(`3 channels are needed, got ${info.channels}`);
-    return { width: info.width, height: info.height, data: new Uint8Array(data) };
+    const { width, height, space } = await sharp(bytes, { limitInputPixels: false }).metadata();
+    if (width * height > PIXEL_LIMIT) {
+      throw new Error(`it must have at most ${PIXEL_LIMIT} pixels, got ${width} × ${height}`);
+    }
+    const image = sharp(bytes, { failOn: "truncated", ignoreIcc: true, limitInputPixels: PIXEL_LIMIT });
+    const wanted = space === "cmyk"
+      ? image.pipelineColourspace("cmyk").toColourspace("cmyk")
+      : image.toColourspace("srgb").removeAlpha();
+    const { data, info } = await wanted.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+    const pixels = space === "cmyk" ? fromCmyk(data, info.channels) : new Uint8Array(data);
+    if (pixels.length !== info.width * info.height * 3) {
+      throw new Error(`3 channels are needed, got ${info.channels}`);
+    }
+    return { width: info.width, height: info.height, data: pixels };
   } catch (error) {
     const reason = (error as Error).message.split("\n")[0].replace(/^Input buffer /, "it ");
-    throw new DataError(`Cannot decode ${what}: ${reason}`, { cause: error });
+    throw new DataError(`Cannot decode ${what}: ${oneLine(reason)}`, { cause: error });
   }
+}
+
+function expectImage(bytes: Uint8Array, what: string): void {
+  if (bytes.length === 0) throw new DataError(`Cannot decode ${what}: the file is empty`);
+  const start = String.fromCharCode(...bytes.subarray(0, 32));
+  if (SIGNATURES.some((signature) => signature.test(start))) return;
+  const got = /^[\x20-\x7e\s]{2,}$/.test(start) ? `text: ${start.trim()}` : "another format";
+  throw new DataError(
+    `Cannot decode ${what}: it must be a JPEG, PNG, WebP, GIF, TIFF or AVIF image, got ${oneLine(got)}`,
+  );
+}
+
+/** The conversion of Pillow, without a profile; channels after the fourth are opacity. */
+function fromCmyk(data: Uint8Array, channels: number): Uint8Array<ArrayBuffer> {
+  const pixels = new Uint8Array(data.length / channels * 3);
+  for (let from = 0, to = 0; from < data.length; from += channels) {
+    const light = 255 - data[from + 3];
+    for (let c = 0; c < 3; c++) pixels[to++] = light - roundedProduct(data[from + c], light);
+  }
+  return pixels;
+}
+
+/** a · b / 255, rounded as Pillow's MULDIV255 does. */
+function roundedProduct(a: number, b: number): number {
+  const product = a * b + 128;
+  return ((product >> 8) + product) >> 8;
 }
 
 /** Encodes an image as PNG. */

@@ -20,17 +20,37 @@ export * from "./hash.ts";
 export * from "./image.ts";
 export * from "./lazy_tensor.ts";
 export * from "./model_hub.ts";
-export * from "./npy.ts";
-export * from "./npz.ts";
-export { openWeights, type Weights } from "./open_weights.ts";
+export {
+  decodeNpy,
+  encodeNpy,
+  type NpyArray,
+  type NpyData,
+  type NpyDType,
+  readNpy,
+  writeNpy,
+} from "./npy.ts";
+export { readNpz, writeNpz } from "./npz.ts";
+export { openWeights, type OpenWeightsOptions, type Weights } from "./open_weights.ts";
 export * from "./pickle_values.ts";
-export * from "./pytorch_checkpoint.ts";
+export {
+  type CheckpointOptions,
+  type PytorchCheckpoint,
+  readPytorchCheckpoint,
+} from "./pytorch_checkpoint.ts";
 export * from "./open_files.ts";
 export * from "./process_alive.ts";
-export * from "./read_file.ts";
+export { pathExists, readBytes, readJson } from "./read_file.ts";
 export * from "./resize.ts";
 export { PRECISION_BITS, type ResizeFilter, resizeMatrix } from "./resize_taps.ts";
-export * from "./safetensors.ts";
+export {
+  type LazySafetensors,
+  openSafetensors,
+  readSafetensors,
+  readSafetensorsHeader,
+  type SafetensorsFile,
+  type SafetensorsOptions,
+  writeSafetensors,
+} from "./safetensors.ts";
 export type { SafetensorsEntry, SafetensorsHeader } from "./safetensors_header.ts";
 export { stateDict } from "./state_dict.ts";
 export { decodeElements, type StoredDType } from "./stored_elements.ts";

@@ -5,9 +5,11 @@
  *
  * @module
  */
-import { DataError, sizeOf } from "novae/tensor/mod.ts";
+import { DataError, oneLine, sizeOf } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
+import { fromFloat16Bits } from "./half.ts";
 import { readBytes } from "./read_file.ts";
+import { AXES_LIMIT } from "./safetensors_header.ts";
 import { columnMajorStride, toRowMajor } from "./strided.ts";
 
 /** Element types that can be written. float16 is read as float32. */
@@ -64,28 +66,89 @@ export function encodeNpy(array: NpyArray): Uint8Array<ArrayBuffer> {
  * @throws DataError if it is damaged, truncated or of a type that is not supported.
  */
 export function decodeNpy(bytes: Uint8Array, what: string): NpyArray {
-  const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59]; // \x93NUMPY
-  if (bytes.length < 10 || magic.some((value, i) => bytes[i] !== value)) {
-    throw new DataError(`Cannot read ${what}: it is no npy array`);
+  return decodeOwnNpy(new Uint8Array(bytes), what);
+}
+
+/** {@link decodeNpy} of bytes in memory of their own, which becomes that of the values. */
+export function decodeOwnNpy(bytes: Uint8Array<ArrayBuffer>, what: string): NpyArray {
+  const { type, shape, columnMajor, start } = parseNpyHeader(bytes, what), width = NPY_WIDTHS[type];
+  const count = sizeOf(shape), present = bytes.length - start;
+  if (present !== count * width) {
+    throw new DataError(`Cannot read ${what}: ${count} values need ${count * width} bytes, got ${present}`);
   }
+  bytes.copyWithin(0, start); // to where every type is aligned; a hundred bytes stay behind the values
+  const array = { ...decodeData(bytes.buffer, type, count), shape };
+  if (!columnMajor || count === 0) return array;
+  const data = array.data as Float64Array; // the same code for every element type
+  return { ...array, data: toRowMajor(data, shape, columnMajorStride(shape)) };
+}
+
+/** What the header of an npy file tells. */
+export interface NpyHeader {
+  /** Type of the elements, e.g. `<f4`. */
+  readonly type: keyof typeof NPY_WIDTHS;
+  /** Extents, outermost first. */
+  readonly shape: readonly number[];
+  /** Whether the first axis is contiguous. */
+  readonly columnMajor: boolean;
+  /** Where the values begin. */
+  readonly start: number;
+}
+
+/** Bytes an element, of the types that can be read. */
+const NPY_WIDTHS = { "<f4": 4, "<f2": 2, "<f8": 8, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1 } as const;
+
+/** Longer headers are numpy's limit too, `max_header_size`. */
+const HEADER_LIMIT = 10_000;
+
+/**
+ * Parses the header of an npy file of version 1 to 3.
+ *
+ * @param what named in errors.
+ * @throws DataError as {@link decodeNpy} does.
+ */
+export function parseNpyHeader(bytes: Uint8Array, what: string): NpyHeader {
+  const fail = (why: string): DataError => new DataError(`Cannot read ${what}: ${why}`);
+  const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59]; // \x93NUMPY
+  if (bytes.length < 10 || magic.some((value, i) => bytes[i] !== value)) throw fail("it is no npy array");
+  if (bytes[6] < 1 || bytes[6] > 3) throw fail(`its npy version must be 1, 2 or 3, got ${bytes[6]}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const long = bytes[6] > 1; // versions 2 and 3 have a 4-byte header length
-  if (long && bytes.length < 12) throw new DataError(`Cannot read ${what}: the npy header is truncated`);
-  const start = long ? 12 + view.getUint32(8, true) : 10 + view.getUint16(8, true);
+  if (long && bytes.length < 12) throw fail("the npy header is truncated");
+  const length = long ? view.getUint32(8, true) : view.getUint16(8, true), start = length + (long ? 12 : 10);
+  if (length > HEADER_LIMIT) {
+    throw fail(`the npy header must be of at most ${HEADER_LIMIT} bytes, got ${length}`);
+  }
   const header = new TextDecoder().decode(bytes.subarray(long ? 12 : 10, start));
   const type = /'descr':\s*'([^']*)'/.exec(header)?.[1];
   const order = /'fortran_order':\s*(True|False)/.exec(header)?.[1];
   const tuple = /'shape':\s*\(([\d,\s]*)\)/.exec(header)?.[1];
   if (start > bytes.length || type === undefined || order === undefined || tuple === undefined) {
-    throw new DataError(
-      `Cannot read ${what}: the npy header is truncated or has no plain type, order and shape`,
+    throw fail("the npy header is truncated or has no plain type, order and shape");
+  }
+  if (!Object.hasOwn(NPY_WIDTHS, type)) {
+    throw fail(
+      `its type must be float16, float32, float64, uint8, int32, int64 or bool, got ${oneLine(type)}`,
     );
   }
+  return {
+    type: type as NpyHeader["type"],
+    shape: parseShape(tuple, fail),
+    columnMajor: order === "True",
+    start,
+  };
+}
+
+function parseShape(tuple: string, fail: (why: string) => DataError): number[] {
   const shape = tuple.split(",").map((part) => part.trim()).filter((part) => part !== "").map(Number);
-  const array = { ...decodeData(bytes.slice(start), type, sizeOf(shape), what), shape };
-  if (order !== "True" || array.data.length === 0) return array;
-  const data = array.data as Float64Array; // the same code for every element type
-  return { ...array, data: toRowMajor(data, shape, columnMajorStride(shape)) };
+  const whole = shape.every((extent) => Number.isSafeInteger(extent));
+  const elements = shape.reduce((product, extent) => product * Math.max(1, extent), 1);
+  if (whole && shape.length <= AXES_LIMIT && elements * 8 <= Number.MAX_SAFE_INTEGER) return shape;
+  throw fail(
+    `its shape must be at most ${AXES_LIMIT} whole numbers and fewer than 2⁵⁰ elements, got (${
+      oneLine(tuple)
+    })`,
+  );
 }
 
 /** Writes an array as an npy file, atomically. */
@@ -99,40 +162,28 @@ export async function writeNpy(path: string, array: NpyArray): Promise<void> {
  * @throws DataError if it is missing, damaged, truncated or of a type that is not supported.
  */
 export async function readNpy(path: string): Promise<NpyArray> {
-  return decodeNpy(await readBytes(path), path);
+  return decodeOwnNpy(await readBytes(path), path);
 }
 
 function decodeData(
-  bytes: Uint8Array<ArrayBuffer>,
-  type: string,
+  buffer: ArrayBuffer,
+  type: NpyHeader["type"],
   count: number,
-  what: string,
 ): Pick<NpyArray, "dtype" | "data"> {
-  const expect = (width: number): ArrayBuffer => {
-    if (bytes.length !== count * width) {
-      throw new DataError(
-        `Cannot read ${what}: ${count} values need ${count * width} bytes, got ${bytes.length}`,
-      );
-    }
-    return bytes.buffer;
-  };
   switch (type) {
     case "<f4":
-      return { dtype: "float32", data: new Float32Array(expect(4)) };
+      return { dtype: "float32", data: new Float32Array(buffer, 0, count) };
     case "<f2":
-      return { dtype: "float32", data: new Float32Array(new Float16Array(expect(2))) };
+      return { dtype: "float32", data: fromFloat16Bits(new Uint16Array(buffer, 0, count)) };
     case "<f8":
-      return { dtype: "float64", data: new Float64Array(expect(8)) };
+      return { dtype: "float64", data: new Float64Array(buffer, 0, count) };
     case "<i4":
-      return { dtype: "int32", data: new Int32Array(expect(4)) };
+      return { dtype: "int32", data: new Int32Array(buffer, 0, count) };
     case "<i8":
-      return { dtype: "int64", data: new BigInt64Array(expect(8)) };
+      return { dtype: "int64", data: new BigInt64Array(buffer, 0, count) };
     case "|u1":
-      return { dtype: "uint8", data: new Uint8Array(expect(1)) };
+      return { dtype: "uint8", data: new Uint8Array(buffer, 0, count) };
     case "|b1":
-      return { dtype: "bool", data: new Uint8Array(expect(1)) };
+      return { dtype: "bool", data: new Uint8Array(buffer, 0, count) };
   }
-  throw new DataError(
-    `Cannot read ${what}: its type must be float16, float32, float64, uint8, int32, int64 or bool, got ${type}`,
-  );
 }

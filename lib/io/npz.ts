@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { DataError, oneLine } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
-import { decodeNpy, encodeNpy, type NpyArray } from "./npy.ts";
+import { memoryLimit } from "./memory_limit.ts";
+import { decodeOwnNpy, encodeNpy, type NpyArray, parseNpyHeader } from "./npy.ts";
 import { readBytes } from "./read_file.ts";
-import { decodeZip, encodeZip } from "./zip.ts";
+import { encodeZip, unpackZip } from "./zip.ts";
 
 /**
  * Writes arrays to an npz file (uncompressed), atomically.
@@ -33,11 +35,38 @@ export async function writeNpz(
 /**
  * Reads all arrays of an npz file, compressed or not.
  *
- * @throws DataError if it is missing, damaged, truncated or holds a type that is not supported.
+ * @param maxBytes the most memory that the arrays may need; eight times the file, at least 1 MiB, if omitted. More is
+ * needed for arrays that compress well, such as masks.
+ * @throws DataError if it is missing, damaged, truncated, holds a type that is not supported or needs more memory.
  */
-export async function readNpz(path: string): Promise<Map<string, NpyArray>> {
-  const files = await decodeZip(await readBytes(path), path);
-  return new Map(
-    [...files].map(([name, bytes]) => [name.replace(/\.npy$/, ""), decodeNpy(bytes, `${path}:${name}`)]),
-  );
+export async function readNpz(path: string, maxBytes?: number): Promise<Map<string, NpyArray>> {
+  return await decodeNpz(await readBytes(path), path, maxBytes);
+}
+
+/**
+ * {@link readNpz} of bytes in memory.
+ *
+ * @param path named in errors.
+ * @throws DataError as {@link readNpz} does.
+ */
+export async function decodeNpz(
+  bytes: Uint8Array<ArrayBuffer>,
+  path: string,
+  maxBytes: number = memoryLimit(bytes.length),
+): Promise<Map<string, NpyArray>> {
+  const arrays = new Map<string, NpyArray>();
+  let held = 0;
+  for await (const { name, content } of unpackZip(bytes, path, maxBytes)) {
+    const what = `${path}:${oneLine(name)}`, { type, columnMajor } = parseNpyHeader(content, what);
+    const needed = held + content.length * (type === "<f2" ? 3 : 1) * (columnMajor ? 2 : 1);
+    if (needed > maxBytes) {
+      throw new DataError(
+        `Cannot read ${what}: arrays must need at most ${maxBytes} bytes in memory, got ${needed}`,
+      );
+    }
+    const array = decodeOwnNpy(content, what);
+    arrays.set(name.replace(/\.npy$/, ""), array);
+    held += array.data.byteLength;
+  }
+  return arrays;
 }

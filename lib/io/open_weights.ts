@@ -4,11 +4,11 @@
  * @module
  */
 import { join } from "node:path";
-import { WeightsError } from "novae/tensor/mod.ts";
+import { oneLine, WeightsError } from "novae/tensor/mod.ts";
 import { FileRanges } from "./byte_ranges.ts";
 import { fileError } from "./file_error.ts";
 import type { LazyTensor } from "./lazy_tensor.ts";
-import { readPytorchCheckpoint } from "./pytorch_checkpoint.ts";
+import { type CheckpointOptions, readPytorchCheckpoint } from "./pytorch_checkpoint.ts";
 import { readJson } from "./read_file.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { stateDict } from "./state_dict.ts";
@@ -23,6 +23,12 @@ export interface Weights {
   readonly tensors: Map<string, LazyTensor>;
   /** Free text by key, of a safetensors file; empty for other files. */
   readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** What is wanted of weights. */
+export interface OpenWeightsOptions extends CheckpointOptions {
+  /** Only tensors whose name begins with it and a dot, which are taken off, e.g. `state_dict`, `ema` or `teacher`. */
+  readonly prefix?: string;
 }
 
 /** Usual names of weights in a folder, in the order in which they are taken. */
@@ -52,16 +58,21 @@ const SINGLE = [/\.safetensors$/, /\.(pth|pt|ckpt|bin)$/];
  *
  * @param path a file, or a folder such as a snapshot of a model repository. In a folder, the usual names of Hugging
  * Face come first (`model.safetensors`, its index, …), then a single file of a known ending.
- * @param options.prefix only tensors whose name begins with it and a dot, which are taken off, e.g. `state_dict`,
- * `ema` or `teacher`.
  * @throws WeightsError if there are no weights or several, or they are damaged.
  */
-export async function openWeights(path: string, { prefix = "" }: { prefix?: string } = {}): Promise<Weights> {
+export async function openWeights(path: string, options: OpenWeightsOptions = {}): Promise<Weights> {
   const file = await isFolder(path) ? await weightsOfFolder(path) : path;
-  if (file.endsWith(".json")) return await openIndex(path, file, prefix);
+  return file.endsWith(".json") ? await openIndex(path, file, options) : await openFile(path, file, options);
+}
+
+async function openFile(
+  path: string,
+  file: string,
+  { prefix = "", foreign }: OpenWeightsOptions,
+): Promise<Weights> {
   const ranges = await FileRanges.open(file), start = await ranges.read(0, Math.min(9, ranges.size));
   if (String.fromCharCode(...start.subarray(0, 2)) === "PK" || start[0] === 0x80) { // zip, or PyTorch before 1.6
-    const checkpoint = await readPytorchCheckpoint(file);
+    const checkpoint = await readPytorchCheckpoint(file, { foreign });
     return { path, files: [file], tensors: stateDict(checkpoint, prefix), metadata: {} };
   }
   if (start[8] !== 0x7b) { // "{" begins the header of safetensors, after its length
@@ -99,15 +110,19 @@ async function weightsOfFolder(folder: string): Promise<string> {
 }
 
 /** Opens a checkpoint in several files; the index says which file holds a tensor. */
-async function openIndex(path: string, indexFile: string, prefix: string): Promise<Weights> {
+async function openIndex(
+  path: string,
+  indexFile: string,
+  { prefix = "", foreign }: OpenWeightsOptions,
+): Promise<Weights> {
   const named = await readWeightMap(indexFile);
   const files = [...new Set(named.values())].map((name) => join(indexFile, "..", name));
   const parts = new Map<string, Weights>();
-  for (const file of files) parts.set(file, await openWeights(file));
+  for (const file of files) parts.set(file, await openFile(file, file, { foreign }));
   const tensors = new Map<string, LazyTensor>(), missing: string[] = [];
   for (const [name, part] of named) {
     const tensor = parts.get(join(indexFile, "..", part))?.tensors.get(name);
-    if (tensor === undefined) missing.push(`"${name}" in ${part}`);
+    if (tensor === undefined) missing.push(`"${oneLine(name)}" in ${oneLine(part)}`);
     else tensors.set(name, tensor);
   }
   if (missing.length > 0) {
@@ -124,7 +139,16 @@ export async function indexedFiles(indexFile: string): Promise<string[]> {
 }
 
 async function readWeightMap(path: string): Promise<Map<string, string>> {
-  const { weight_map: map } = (await readJson(path, WeightsError) ?? {}) as Record<string, unknown>;
+  return parseWeightMap(await readJson(path, WeightsError), path);
+}
+
+/**
+ * Which file holds a tensor, from the value of an index such as `model.safetensors.index.json`.
+ *
+ * @throws WeightsError if it does not say so, or names a file outside of its folder.
+ */
+export function parseWeightMap(index: unknown, path: string): Map<string, string> {
+  const { weight_map: map } = (index ?? {}) as Record<string, unknown>;
   const entries = typeof map === "object" && map !== null ? Object.entries(map) : [];
   const sound = entries.every(([, file]) =>
     typeof file === "string" && /^[^/\\]+$/.test(file) && !/^\.+$/.test(file)
@@ -140,5 +164,7 @@ function withPrefix(tensors: Map<string, LazyTensor>, prefix: string, path: stri
     return new Map(chosen.map(([name, tensor]) => [name.slice(prefix.length + 1), tensor]));
   }
   const nests = [...new Set([...tensors.keys()].map((name) => name.split(".")[0]))].slice(0, 8).join(", ");
-  throw new WeightsError(`Cannot read weights ${path}: names must begin with "${prefix}.", got ${nests}`);
+  throw new WeightsError(
+    `Cannot read weights ${path}: names must begin with "${prefix}.", got ${oneLine(nests)}`,
+  );
 }

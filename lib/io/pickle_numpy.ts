@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { type DType, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import { type DType, type HostTensor, sizeOf, told } from "novae/tensor/mod.ts";
 import type { LazyTensor } from "./lazy_tensor.ts";
 import { type PickleValue, UnreadableTensor } from "./pickle_values.ts";
+import { AXES_LIMIT } from "./safetensors_header.ts";
 import { decodeElements, hostDType, STORED_WIDTHS, type StoredDType, swapBytes } from "./stored_elements.ts";
 import { columnMajorStride, toRowMajor } from "./strided.ts";
 
@@ -73,11 +74,11 @@ export function numpyTensor(
       `its type is ${type instanceof NumpyType ? `numpy ${type.code}` : "not known"}`,
     );
   }
-  const sizes = Array.isArray(shape) ? shape.map(Number) : [NaN];
-  const needed = sizeOf(sizes) * STORED_WIDTHS[type.stored];
-  const sound = sizes.every((size) => Number.isSafeInteger(size) && size >= 0);
-  if (!sound || !(bytes instanceof Uint8Array) || bytes.length !== needed) {
-    return new UnreadableTensor(`its bytes do not fit the shape [${sizes.join(", ")}]`);
+  const sound = Array.isArray(shape) && shape.length <= AXES_LIMIT &&
+    shape.every((size) => Number.isSafeInteger(size) && size as number >= 0);
+  const sizes = sound ? shape as number[] : [NaN], needed = sizeOf(sizes) * STORED_WIDTHS[type.stored];
+  if (!(bytes instanceof Uint8Array) || bytes.length !== needed) {
+    return new UnreadableTensor(`its bytes do not fit the shape ${told(shape)}`);
   }
   return new NumpyTensor(bytes, type, type.stored, sizes, columnMajor && needed > 0);
 }

@@ -9,12 +9,14 @@
  *
  * @module
  */
-import { WeightsError } from "novae/tensor/mod.ts";
-import { FileRanges } from "./byte_ranges.ts";
+import { oneLine, WeightsError } from "novae/tensor/mod.ts";
+import { type ByteRanges, FileRanges } from "./byte_ranges.ts";
+import { MemoryBudget, memoryLimit } from "./memory_limit.ts";
 import { loadPickle } from "./pickle.ts";
+import type { PickleHost } from "./pickle_machine.ts";
 import { NumpyArray, NumpyType } from "./pickle_numpy.ts";
 import { PickleGlobal, PickleObject, type PickleValue } from "./pickle_values.ts";
-import { constructValue } from "./pytorch_globals.ts";
+import { constructValue, isTensorPart } from "./pytorch_globals.ts";
 import { type StorageArchive, TorchStorage } from "./pytorch_tensor.ts";
 import { readZipDirectory, zipContentStart, type ZipEntry } from "./zip_directory.ts";
 
@@ -24,6 +26,17 @@ export interface PytorchCheckpoint {
   readonly path: string;
   /** Its content: dictionaries as maps, lists and tuples as arrays, tensors that are read on demand. */
   readonly tree: PickleValue;
+  /** Bytes that its tensors may need in memory, all together. */
+  readonly memoryBytes: number;
+}
+
+/** How a checkpoint is read. */
+export interface CheckpointOptions {
+  /**
+   * Classes and functions that are no part of a tensor, such as a trainer's settings: "refuse" the file, or keep each
+   * as an inert "record" of its name, arguments and attributes; "refuse" if omitted. Neither runs anything.
+   */
+  readonly foreign?: "refuse" | "record";
 }
 
 const PICKLE_LIMIT = 1 << 29; // half a GiB: arrays of numpy lie within the pickle
@@ -34,16 +47,31 @@ const LEGACY = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a
 /**
  * Opens a checkpoint: its content is listed, its tensors are read when they are asked for.
  *
- * Objects of unknown classes, such as a trainer's callbacks and settings, are inert records: their names, arguments
- * and attributes can be looked at, nothing of them runs. Views, shared storages and files of either byte order give
- * dense little-endian tensors.
+ * Views, shared storages and files of either byte order give dense little-endian tensors.
  *
- * @throws WeightsError if the file is missing, truncated, damaged, of the format before PyTorch 1.6, or asks for what
- * no weights need, naming it.
+ * @throws WeightsError if the file is missing, truncated, damaged, of the format before PyTorch 1.6, names a class or
+ * function beyond tensors that is not asked for as a record, or needs more than eight times its size in memory.
  */
-export async function readPytorchCheckpoint(path: string): Promise<PytorchCheckpoint> {
-  const ranges = await FileRanges.open(path);
-  const fail = (why: string): WeightsError => new WeightsError(`Cannot read weights ${path}: ${why}`);
+export async function readPytorchCheckpoint(
+  path: string,
+  options: CheckpointOptions = {},
+): Promise<PytorchCheckpoint> {
+  return await readCheckpoint(await FileRanges.open(path), path, options);
+}
+
+/**
+ * {@link readPytorchCheckpoint} of bytes that are in a file or in memory.
+ *
+ * @param path named in errors.
+ * @throws WeightsError as {@link readPytorchCheckpoint} does.
+ */
+export async function readCheckpoint(
+  ranges: ByteRanges,
+  path: string,
+  { foreign = "refuse" }: CheckpointOptions = {},
+): Promise<PytorchCheckpoint> {
+  const fail = (why: string): WeightsError =>
+    new WeightsError(`Cannot read weights ${path}: ${oneLine(why, 1000)}`);
   await refuseOtherFormats(ranges, path, fail);
   const files = await readZipDirectory(ranges, fail);
   const root = [...files.keys()].map((name) => /^([^/]+)\/data\.pkl$/.exec(name)?.[1]).find((name) => name);
@@ -63,14 +91,19 @@ export async function readPytorchCheckpoint(path: string): Promise<PytorchCheckp
   }
   const archive = { ranges, bigEndian: order === "big", fail };
   const pickle = await read("data.pkl") as Uint8Array;
-  return {
-    path,
-    tree: loadPickle(pickle, checkpointHost(archive, (key) => files.get(`${root}/data/${key}`))),
-  };
+  const memory = new MemoryBudget(
+    memoryLimit(ranges.size),
+    (limit) =>
+      fail(`its content must need at most ${limit} bytes in memory, got more: the file may be hostile`),
+  );
+  const isKnown = foreign === "record" ? () => true : isTensorPart;
+  const find = (key: string): ZipEntry | undefined => files.get(`${root}/data/${key}`);
+  const tree = loadPickle(pickle, { ...checkpointHost(archive, find), memory, isKnown });
+  return { path, tree, memoryBytes: memory.left };
 }
 
 async function refuseOtherFormats(
-  ranges: FileRanges,
+  ranges: ByteRanges,
   path: string,
   fail: StorageArchive["fail"],
 ): Promise<void> {
@@ -86,11 +119,13 @@ async function refuseOtherFormats(
 
 /** Reads a file of the archive. Checksums are not looked at: torch.save can be told not to compute them. */
 async function readStored(
-  ranges: FileRanges,
+  ranges: ByteRanges,
   entry: ZipEntry,
   fail: StorageArchive["fail"],
 ): Promise<Uint8Array<ArrayBuffer>> {
-  if (entry.method !== 0) throw fail(`${entry.name} must be stored uncompressed, as torch.save does`);
+  if (entry.method !== 0 || entry.bytes !== entry.packedBytes) {
+    throw fail(`${entry.name} must be stored uncompressed, as torch.save does`);
+  }
   if (entry.bytes > PICKLE_LIMIT) {
     throw fail(`${entry.name} must be under ${PICKLE_LIMIT} bytes, got ${entry.bytes}`);
   }
@@ -101,7 +136,7 @@ async function readStored(
 function checkpointHost(
   archive: StorageArchive,
   entryOf: (key: string) => ZipEntry | undefined,
-): Parameters<typeof loadPickle>[1] {
+): Omit<PickleHost, "memory" | "isKnown"> {
   return {
     fail: archive.fail,
     call: constructValue,

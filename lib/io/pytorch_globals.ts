@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { told } from "novae/tensor/mod.ts";
 import { NumpyArray, numpyScalar, numpyTensor, NumpyType } from "./pickle_numpy.ts";
 import { PickleGlobal, PickleObject, type PickleValue, UnreadableTensor } from "./pickle_values.ts";
 import { torchTensor } from "./pytorch_tensor.ts";
@@ -10,11 +11,27 @@ import { torchTensor } from "./pytorch_tensor.ts";
 /** Makes a value of arguments; null if they are not as expected, and the call stays a record. */
 type Constructor = (args: PickleValue[]) => PickleValue;
 
+/**
+ * Whether a class or function belongs to tensors: their storages, types and what puts them together. PyTorch's own
+ * `weights_only` draws the line at the same place, without numpy's arrays.
+ */
+export function isTensorPart(named: PickleGlobal): boolean {
+  const name = canonicalName(named);
+  return CONSTRUCTORS.has(name) || UNREADABLE.test(name) || TENSOR_PARTS.test(name);
+}
+
+const TENSOR_PARTS = new RegExp(
+  "^(torch(\\.cuda)?\\.\\w+Storage|torch\\.storage\\.(Untyped|Typed)Storage|torch\\.Tensor|torch\\.nn\\.parameter\\.Parameter" +
+    "|torch\\.(b?float|u?int|q?u?int|complex|float8_)\\w*|torch\\.(bool|half|double|long|short)" +
+    "|torch\\.serialization\\._get_layout|numpy\\.ndarray|numpy\\.dtypes\\.\\w+DType|builtins\\.(list|int|float|complex|slice))$",
+);
+const UNREADABLE = /^torch\._utils\._rebuild_\w*(tensor|parameter)\w*$/;
+
 /** The value of a call of a class or function. */
 export function constructValue(callee: PickleGlobal, args: PickleValue[]): PickleValue {
   const known = CONSTRUCTORS.get(canonicalName(callee))?.(args) ?? null;
   if (known !== null) return known;
-  if (/^torch\._utils\._rebuild_\w*(tensor|parameter)/.test(String(callee))) {
+  if (UNREADABLE.test(String(callee))) {
     return new UnreadableTensor(`it is made by ${callee}`);
   }
   return new PickleObject(String(callee), args);
@@ -26,6 +43,8 @@ function canonicalName({ module, name }: PickleGlobal): string {
     .replace(/^numpy\.core\b/, "numpy._core");
   return `${moved}.${name}`;
 }
+
+const FROM_TYPE = "torch._tensor._rebuild_from_type_v2";
 
 const CONSTRUCTORS: ReadonlyMap<string, Constructor> = new Map<string, Constructor>([
   ["collections.OrderedDict", dictionary],
@@ -41,7 +60,7 @@ const CONSTRUCTORS: ReadonlyMap<string, Constructor> = new Map<string, Construct
     ([type]) => type instanceof PickleGlobal ? new PickleObject(String(type), []) : null,
   ],
   ["torch.Size", ([extents]) => Array.isArray(extents) ? extents : null],
-  ["torch.device", ([type, index]) => index === undefined ? type : `${type}:${index}`],
+  ["torch.device", ([type, index]) => typeof index === "number" ? `${told(type)}:${index}` : told(type)],
   [
     "torch._utils._rebuild_tensor",
     ([storage, offset, size, stride]) => torchTensor(storage, offset, size, stride),
@@ -53,7 +72,7 @@ const CONSTRUCTORS: ReadonlyMap<string, Constructor> = new Map<string, Construct
   ["torch._utils._rebuild_tensor_v3", (args) => torchTensor(args[0], args[1], args[2], args[3], args[6])],
   ["torch._utils._rebuild_parameter", ([data]) => data],
   ["torch._utils._rebuild_parameter_with_state", ([data]) => data],
-  ["torch._tensor._rebuild_from_type_v2", fromType],
+  [FROM_TYPE, fromType],
   ["numpy.dtype", ([code]) => typeof code === "string" ? new NumpyType(code) : null],
   ["numpy._core.multiarray.scalar", ([type, bytes]) => numpyScalar(type, bytes)],
   ["numpy._core.multiarray._reconstruct", () => new NumpyArray()],
@@ -78,5 +97,6 @@ function encoded([text = ""]: PickleValue[]): PickleValue {
 
 /** A tensor of a class derived from it: the class is dropped, the tensor stays. */
 function fromType([make, , args]: PickleValue[]): PickleValue {
-  return make instanceof PickleGlobal && Array.isArray(args) ? constructValue(make, args) : null;
+  const nested = make instanceof PickleGlobal && canonicalName(make) === FROM_TYPE; // as deep as the file is long
+  return make instanceof PickleGlobal && !nested && Array.isArray(args) ? constructValue(make, args) : null;
 }

@@ -3,11 +3,19 @@
  *
  * @module
  */
-import { type DType, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import { type DType, type HostTensor, sizeOf, told } from "novae/tensor/mod.ts";
 import type { ByteRanges } from "./byte_ranges.ts";
 import type { LazyTensor } from "./lazy_tensor.ts";
-import { type PickleGlobal, type PickleValue, UnreadableTensor } from "./pickle_values.ts";
-import { decodeElements, hostDType, STORED_WIDTHS, type StoredDType, swapBytes } from "./stored_elements.ts";
+import { PickleGlobal, type PickleValue, UnreadableTensor } from "./pickle_values.ts";
+import { AXES_LIMIT } from "./safetensors_header.ts";
+import {
+  decodeElements,
+  hostDType,
+  STORED_WIDTHS,
+  type StoredDType,
+  storedRoom,
+  swapBytes,
+} from "./stored_elements.ts";
 import { isRowMajor, toRowMajor } from "./strided.ts";
 import { zipContentStart, type ZipEntry } from "./zip_directory.ts";
 
@@ -49,9 +57,6 @@ const TYPES: Readonly<Record<string, StoredDType>> = {
   bool: "BOOL",
 };
 
-/** A view that repeats elements may have this many more than its storage: a quarter GiB as float32. */
-const REPEATED_LIMIT = 1 << 26;
-
 /** A storage: a run of elements in a file of the archive. */
 export class TorchStorage {
   /** It says nothing by itself. */
@@ -88,9 +93,11 @@ export class TorchStorage {
       throw archive.fail(`storage ${key} must be stored uncompressed, as torch.save does`);
     }
     const width = this.stored ? STORED_WIDTHS[this.stored] : type.name === "UntypedStorage" ? 1 : null;
-    const needed = width === null ? entry.bytes : Number(elements) * width;
+    const needed = width === null ? entry.bytes : (typeof elements === "number" ? elements : NaN) * width;
     if (entry.bytes !== needed) {
-      throw archive.fail(`storage ${key} of ${elements} elements needs ${needed} bytes, got ${entry.bytes}`);
+      throw archive.fail(
+        `storage ${key} of ${told(elements)} elements needs ${needed} bytes, got ${entry.bytes}`,
+      );
     }
   }
 
@@ -104,24 +111,32 @@ export class TorchStorage {
     return this.#archive.fail(why);
   }
 
-  /** Reads elements as little-endian bytes of their own; those between are read too and left out. */
+  /**
+   * Reads elements in row-major order; those between are read too and left out.
+   *
+   * @param what the subject of the message, as for `decodeElements`.
+   */
   async readView(
     stored: StoredDType,
     { offset, shape, stride }: StorageView,
-  ): Promise<Uint8Array<ArrayBuffer>> {
+    what: string,
+  ): Promise<Pick<HostTensor, "dtype" | "data">> {
     const { ranges, bigEndian } = this.#archive, width = STORED_WIDTHS[stored];
-    const count = sizeOf(shape);
-    if (count === 0) return new Uint8Array(0);
-    const start = await zipContentStart(
-      ranges,
-      this.#entry,
-      (why) => this.fail(`storage ${this.key}: ${why}`),
-    );
-    const extent = 1 + shape.reduce((sum, size, axis) => sum + (size - 1) * stride[axis], 0);
-    const bytes = await ranges.read(start + offset * width, extent * width);
+    const count = sizeOf(shape), dense = isRowMajor(shape, stride);
+    const room = storedRoom(stored, dense ? count : 0);
+    if (count === 0) return room.decode(what);
+    const fail = (why: string): Error => this.fail(`storage ${this.key}: ${why}`);
+    const start = await zipContentStart(ranges, this.#entry, fail) + offset * width;
+    const bytes = dense ? room.bytes : new Uint8Array(extentOf(shape, stride) * width);
+    await ranges.readInto(start, bytes);
     if (bigEndian) swapBytes(bytes, width);
-    return isRowMajor(shape, stride) ? bytes : gather(bytes, width, shape, stride);
+    return dense ? room.decode(what) : decodeElements(stored, gather(bytes, width, shape, stride), what);
   }
+}
+
+/** Elements from the first to the last of a view. */
+function extentOf(shape: readonly number[], stride: readonly number[]): number {
+  return 1 + shape.reduce((sum, size, axis) => sum + (size - 1) * stride[axis], 0);
 }
 
 /** Which elements of a storage make a tensor. */
@@ -164,8 +179,8 @@ export class TorchTensor implements LazyTensor {
   /** Reads the elements. */
   async read(): Promise<HostTensor> {
     const name = this.#name === null ? `a tensor of storage ${this.#storage.key}` : `"${this.#name}"`;
-    const bytes = await this.#storage.readView(this.stored, this.#view);
-    return { shape: this.shape, ...decodeElements(this.stored, bytes, this.#storage.fail(name).message) };
+    const what = this.#storage.fail(name).message;
+    return { shape: this.shape, ...await this.#storage.readView(this.stored, this.#view, what) };
   }
 }
 
@@ -182,28 +197,27 @@ export function torchTensor(
   type?: PickleValue,
 ): TorchTensor | UnreadableTensor | null {
   if (!(storage instanceof TorchStorage)) return null;
-  const stored = type === undefined ? storage.stored : TYPES[/^torch\.(\w+)$/.exec(String(type))?.[1] ?? ""];
-  if (!stored) return new UnreadableTensor(`its type is ${String(type ?? storage.type)}`);
+  const named = type instanceof PickleGlobal ? String(type) : undefined;
+  const stored = type === undefined ? storage.stored : typeNamed(named);
+  if (!stored) return new UnreadableTensor(`its type is ${told(named ?? storage.type)}`);
   const sound = isSize(offset) && isSizes(shape) && isSizes(stride) && shape.length === stride.length;
-  if (!sound) {
+  if (!sound || shape.length > AXES_LIMIT) {
     throw storage.fail(`a tensor of storage ${storage.key} must have whole offset, shape and strides`);
   }
   const available = Math.floor(storage.bytes / STORED_WIDTHS[stored]), count = sizeOf(shape);
-  const needed = count === 0
-    ? 0
-    : offset + 1 + shape.reduce((sum, size, axis) => sum + (size - 1) * stride[axis], 0);
-  const size = `shape [${shape.join(", ")}] and strides [${stride.join(", ")}]`;
+  const needed = count === 0 ? 0 : offset + extentOf(shape, stride);
   if (!(needed <= available)) {
+    const size = `shape [${shape.join(", ")}] and strides [${stride.join(", ")}]`;
     throw storage.fail(
       `a tensor of ${size} needs ${needed} elements of storage ${storage.key}, got ${available}`,
     );
   }
-  if (count > available + REPEATED_LIMIT) {
-    throw storage.fail(
-      `a tensor of ${size} must have at most ${available + REPEATED_LIMIT} elements, got ${count}`,
-    );
-  }
   return new TorchTensor(storage, stored, { offset, shape, stride });
+}
+
+function typeNamed(name = ""): StoredDType | null {
+  const type = /^torch\.(\w+)$/.exec(name)?.[1] ?? "";
+  return Object.hasOwn(TYPES, type) ? TYPES[type] : null;
 }
 
 function isSize(value: PickleValue): value is number {

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { DataError } from "novae/tensor/mod.ts";
+import { DataError, oneLine } from "novae/tensor/mod.ts";
 import { type ErrorKind, fileError } from "./file_error.ts";
+import { memoryLimit } from "./memory_limit.ts";
 
 /**
  * Reads a file's bytes.
@@ -28,7 +29,24 @@ export async function readBytes(path: string, kind: ErrorKind = DataError): Prom
  * @throws DataError if it is missing, cannot be read or is no JSON; the message says where it stops being JSON.
  */
 export async function readJson(path: string, kind: ErrorKind = DataError): Promise<unknown> {
-  const bytes = await readBytes(path, kind);
+  return parseJson(await readBytes(path, kind), path, kind);
+}
+
+/** About what V8 needs for an empty list or object, and for an entry of an object. */
+const LIST_BYTES = 64, ENTRY_BYTES = 96, MODEST_BYTES = 1 << 24;
+
+/** {@link readJson} of bytes in memory; values that need more than eight times the bytes, and 16 MiB, are refused. */
+export function parseJson(bytes: Uint8Array, path: string, kind: ErrorKind): unknown {
+  let needed = 0;
+  for (const byte of bytes) {
+    if (byte === 0x5b || byte === 0x7b) needed += LIST_BYTES;
+    else if (byte === 0x3a) needed += ENTRY_BYTES;
+  }
+  if (needed > Math.max(MODEST_BYTES, memoryLimit(bytes.length))) {
+    throw new kind(
+      `Cannot read ${path}: its lists and objects must need less memory, got ${needed} bytes for a file of ${bytes.length}`,
+    );
+  }
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -39,7 +57,8 @@ export async function readJson(path: string, kind: ErrorKind = DataError): Promi
     return JSON.parse(text);
   } catch (error) {
     if (text.trim() === "") throw new kind(`Cannot read ${path}: it must be JSON, got an empty file`);
-    throw new kind(`Cannot read ${path}: it must be JSON, got ${(error as Error).message}`, { cause: error });
+    const reason = oneLine((error as Error).message);
+    throw new kind(`Cannot read ${path}: it must be JSON, got ${reason}`, { cause: error });
   }
 }
 

@@ -6,19 +6,14 @@
  *
  * @module
  */
-import { type HostTensor, sizeOf, WeightsError } from "novae/tensor/mod.ts";
+import { type HostTensor, oneLine, sizeOf, WeightsError } from "novae/tensor/mod.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
-import { FileRanges } from "./byte_ranges.ts";
-import { fileError } from "./file_error.ts";
+import { type ByteRanges, FileRanges } from "./byte_ranges.ts";
 import { FLOAT16_MAX, toFloat16Bits } from "./half.ts";
 import { hashBytes } from "./hash.ts";
-import type { LazyTensor } from "./lazy_tensor.ts";
-import {
-  parseSafetensorsHeader,
-  type SafetensorsEntry,
-  type SafetensorsHeader,
-} from "./safetensors_header.ts";
-import { decodeElements, hostDType, type StoredDType } from "./stored_elements.ts";
+import { type LazyTensor, readTensors } from "./lazy_tensor.ts";
+import { parseSafetensorsHeader, type SafetensorsHeader } from "./safetensors_header.ts";
+import { hostDType, type StoredDType, storedRoom } from "./stored_elements.ts";
 
 /** What a safetensors file holds. */
 export interface SafetensorsFile {
@@ -71,15 +66,8 @@ export async function writeSafetensors(
  * wrong.
  */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
-  return await withFile(path, async (file, header) => {
-    const tensors = new Map<string, HostTensor>();
-    await file.seek(header.dataStart, Deno.SeekMode.Start);
-    for (const entry of header.entries) {
-      const bytes = await readExactly(file, entry.end - entry.begin, path, entry.name);
-      tensors.set(entry.name, decode(entry, bytes, path));
-    }
-    return { tensors, metadata: header.metadata };
-  });
+  const { tensors, metadata } = await openSafetensors(path);
+  return { tensors: await readTensors(tensors), metadata };
 }
 
 /** What {@link openSafetensors} gives. */
@@ -96,14 +84,26 @@ export interface LazySafetensors {
  * @throws WeightsError as {@link readSafetensors} does.
  */
 export async function openSafetensors(path: string): Promise<LazySafetensors> {
-  const ranges = await FileRanges.open(path),
-    { entries, metadata, dataStart } = await readSafetensorsHeader(path);
+  return await lazySafetensors(await FileRanges.open(path), path);
+}
+
+/**
+ * {@link openSafetensors} of bytes that are in a file or in memory.
+ *
+ * @param path named in errors.
+ * @throws WeightsError as {@link readSafetensors} does.
+ */
+export async function lazySafetensors(source: ByteRanges, path: string): Promise<LazySafetensors> {
+  const { entries, metadata, dataStart } = await readHeader(source, path);
   const tensors = entries.map((entry): [string, LazyTensor] => [entry.name, {
     dtype: hostDType(entry.dtype),
     stored: entry.dtype,
     shape: entry.shape,
-    read: async () =>
-      decode(entry, await ranges.read(dataStart + entry.begin, entry.end - entry.begin), path),
+    read: async () => {
+      const room = storedRoom(entry.dtype, sizeOf(entry.shape));
+      await source.readInto(dataStart + entry.begin, room.bytes);
+      return { shape: entry.shape, ...room.decode(`Cannot read weights ${path}: "${oneLine(entry.name)}"`) };
+    },
   }]);
   return { tensors: new Map(tensors), metadata };
 }
@@ -114,58 +114,26 @@ export async function openSafetensors(path: string): Promise<LazySafetensors> {
  * @throws WeightsError as {@link readSafetensors} does.
  */
 export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
-  return await withFile(path, (_, header) => Promise.resolve(header));
+  return await readHeader(await FileRanges.open(path), path);
 }
 
-async function withFile<T>(
-  path: string,
-  use: (file: Deno.FsFile, header: SafetensorsHeader) => Promise<T>,
-): Promise<T> {
-  try {
-    using file = await Deno.open(path);
-    const { size } = await file.stat();
-    if (size < 8) {
-      throw new WeightsError(`Cannot read weights ${path}: a header of 8 bytes is needed, got ${size}`);
-    }
-    const length = Number(
-      new DataView((await readExactly(file, 8, path, "length")).buffer).getBigUint64(0, true),
+/** The format's own limit. */
+const HEADER_LIMIT = 100_000_000;
+
+async function readHeader(source: ByteRanges, path: string): Promise<SafetensorsHeader> {
+  const { size } = source,
+    fail = (why: string): WeightsError => new WeightsError(`Cannot read weights ${path}: ${why}`);
+  if (size < 8) throw fail(`a header of 8 bytes is needed, got ${size}`);
+  const length = new DataView((await source.read(0, 8)).buffer).getBigUint64(0, true);
+  if (length > HEADER_LIMIT) {
+    throw fail(
+      `the header must be of at most ${HEADER_LIMIT} bytes, got ${length}: it is no safetensors file`,
     );
-    const plausible = length <= 100_000_000; // the format's own limit
-    if (!plausible || length > size - 8) {
-      throw new WeightsError(
-        `Cannot read weights ${path}: ` +
-          (plausible
-            ? `the header needs ${length} bytes, got ${size - 8}: the file is truncated`
-            : "it is no safetensors file"),
-      );
-    }
-    const header = parseSafetensorsHeader(await readExactly(file, length, path, "header"), size, path);
-    return await use(file, header);
-  } catch (error) {
-    throw fileError(`Cannot read weights ${path}`, error, WeightsError);
   }
-}
-
-async function readExactly(
-  file: Deno.FsFile,
-  length: number,
-  path: string,
-  what: string,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(length);
-  for (let done = 0; done < length;) {
-    const got = await file.read(bytes.subarray(done));
-    if (got === null) {
-      throw new WeightsError(`Cannot read weights ${path}: "${what}" needs ${length} bytes, got ${done}`);
-    }
-    done += got;
+  if (length > size - 8) {
+    throw fail(`the header needs ${length} bytes, got ${size - 8}: the file is truncated`);
   }
-  return bytes;
-}
-
-function decode(entry: SafetensorsEntry, bytes: Uint8Array<ArrayBuffer>, path: string): HostTensor {
-  const what = `Cannot read weights ${path}: "${entry.name}"`;
-  return { shape: entry.shape, ...decodeElements(entry.dtype, bytes, what) };
+  return parseSafetensorsHeader(await source.read(8, Number(length)), size, path);
 }
 
 function* encode(

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { sizeOf, WeightsError } from "novae/tensor/mod.ts";
+import { oneLine, sizeOf, told, WeightsError } from "novae/tensor/mod.ts";
+import { JsonCursor } from "./json_cursor.ts";
+import { MemoryBudget, memoryLimit } from "./memory_limit.ts";
 import { STORED_WIDTHS, type StoredDType } from "./stored_elements.ts";
 
 /** Where and how one tensor is stored. */
@@ -30,25 +32,26 @@ export interface SafetensorsHeader {
   readonly dataStart: number;
 }
 
+/** Most axes of a tensor, which is numpy's limit too; hostile files have as many as fit. */
+export const AXES_LIMIT = 64;
+
 /**
  * Parses a header and checks that its tensors fill the file without gap, overlap or rest.
  *
- * @param bytes the JSON text.
+ * *Differs*: Rust's reader keeps the last of two tensors of one name and lets unknown keys pass; both are refused here.
+ *
+ * @param bytes the JSON text, which begins with `{` and may end with white space.
  * @param fileSize size of the whole file in bytes.
  * @param path named in errors.
  * @throws WeightsError if anything does not fit.
  */
 export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, path: string): SafetensorsHeader {
-  const { __metadata__: metadata = {}, ...described } = parseObject(bytes, path);
-  const isText = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
-    Object.values(metadata).every((value) => typeof value === "string");
-  if (!isText) throw broken(path, "the metadata must be text by key, got something else");
-  const entries = Object.entries(described).map(([name, value]) => parseEntry(name, value, path));
+  const { entries, metadata } = parseContent(bytes, fileSize, path);
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let offset = 0;
   for (const { name, begin, end } of entries) {
     if (begin !== offset) {
-      throw broken(path, `"${name}" must begin at byte ${offset} of the data, got ${begin}`);
+      throw broken(path, `"${oneLine(name)}" must begin at byte ${offset} of the data, got ${begin}`);
     }
     offset = end;
   }
@@ -59,48 +62,107 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, path
     throw broken(
       path,
       `the data need ${offset} bytes, got ${present}: the file is truncated, "${
-        missing[0].name
+        oneLine(missing[0].name)
       }"${more} missing`,
     );
   }
   if (present > offset) throw broken(path, `the data must end after ${offset} bytes, got ${present}`);
-  return { entries, metadata: metadata as Record<string, string>, dataStart };
+  return { entries, metadata, dataStart };
 }
 
-function parseObject(bytes: Uint8Array, path: string): Record<string, unknown> {
-  try {
-    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  } catch { /* told below */ }
-  throw broken(path, "the header must be a JSON object: this is no safetensors file, or it is damaged");
+interface HeaderContent {
+  readonly entries: SafetensorsEntry[];
+  readonly metadata: Record<string, string>;
 }
 
-function parseEntry(name: string, value: unknown, path: string): SafetensorsEntry {
-  const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
-  if (typeof dtype !== "string" || !Object.hasOwn(STORED_WIDTHS, dtype)) {
-    throw broken(
-      path,
-      `"${name}" must be of type ${Object.keys(STORED_WIDTHS).join(", ")}, got ${String(dtype)}`,
-    );
+/** What a tensor needs in memory beside its elements and its name. */
+const TENSOR_BYTES = 600, ENTRY_BYTES = 160;
+
+function parseContent(bytes: Uint8Array, fileSize: number, path: string): HeaderContent {
+  const noObject = "the header must be a JSON object: this is no safetensors file, or it is damaged";
+  const cursor = new JsonCursor(bytes, () => broken(path, noObject));
+  if (bytes[0] !== 0x7b) throw broken(path, noObject); // neither white space nor a byte order mark before it
+  const names = new Set<string>(), entries: SafetensorsEntry[] = [];
+  const memory = new MemoryBudget(
+    memoryLimit(fileSize),
+    (limit) =>
+      broken(
+        path,
+        `its names must need at most ${limit} bytes in memory, got ${entries.length} tensors and more`,
+      ),
+  );
+  let metadata: Record<string, string> = {};
+  for (const name of cursor.members()) {
+    if (names.has(name)) throw broken(path, `names must be unique, got "${oneLine(name)}" twice`);
+    names.add(name);
+    memory.take(TENSOR_BYTES + 2 * name.length);
+    if (name === "__metadata__") metadata = parseMetadata(cursor, memory, path);
+    else entries.push(parseEntry(name, cursor, path));
   }
-  if (!isSizes(shape)) {
-    throw broken(path, `the shape of "${name}" must be whole numbers, got ${String(shape)}`);
+  cursor.end();
+  return { entries, metadata };
+}
+
+function parseMetadata(cursor: JsonCursor, memory: MemoryBudget, path: string): Record<string, string> {
+  const metadata = new Map<string, string>();
+  const fail = (got: string): WeightsError => broken(path, `the metadata must be text by key, got ${got}`);
+  if (!cursor.isNext("{")) throw fail(cursor.raw());
+  for (const key of cursor.members()) {
+    const text = cursor.text();
+    memory.take(ENTRY_BYTES + 2 * (key.length + (text?.length ?? 0)));
+    if (text === null) throw fail(`"${oneLine(key)}" ${cursor.raw()}`);
+    if (metadata.has(key)) throw fail(`"${oneLine(key)}" twice`);
+    metadata.set(key, text);
   }
-  if (!isSizes(offsets) || offsets.length !== 2) {
-    throw broken(path, `the place of "${name}" must be two offsets, got ${String(offsets)}`);
+  return Object.fromEntries(metadata);
+}
+
+function parseEntry(name: string, cursor: JsonCursor, path: string): SafetensorsEntry {
+  const quoted = `"${oneLine(name)}"`, fail = (why: string): WeightsError => broken(path, why);
+  let dtype: string | null = null, shape: number[] | null = null, offsets: number[] | null = null;
+  if (!cursor.isNext("{")) throw fail(`${quoted} must be described by an object, got ${cursor.raw()}`);
+  for (const key of cursor.members()) {
+    if (key === "dtype" && dtype === null) dtype = parseType(quoted, cursor, fail);
+    else if (key === "shape" && shape === null) shape = parseShape(quoted, cursor, fail);
+    else if (key === "data_offsets" && offsets === null) offsets = parseOffsets(quoted, cursor, fail);
+    else throw fail(`${quoted} must have one dtype, shape and data_offsets, got "${oneLine(key)}" besides`);
   }
+  if (dtype === null) throw fail(`${quoted} must be of type ${TYPE_NAMES}, got none`);
+  if (shape === null) throw fail(`the shape of ${quoted} must be whole numbers, got none`);
+  if (offsets === null) throw fail(`the place of ${quoted} must be two offsets, got none`);
   const [begin, end] = offsets, needed = sizeOf(shape) * STORED_WIDTHS[dtype as StoredDType];
   if (end - begin !== needed) {
-    throw broken(
-      path,
-      `"${name}" of type ${dtype} and shape [${shape.join(", ")}] needs ${needed} bytes, got ${end - begin}`,
-    );
+    const size = `type ${dtype} and shape [${shape.join(", ")}]`;
+    throw fail(`${quoted} of ${size} needs ${needed} bytes, got ${end - begin}`);
   }
   return { name, dtype: dtype as StoredDType, shape, begin, end };
 }
 
-function isSizes(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((v) => Number.isSafeInteger(v) && v >= 0);
+type Fail = (why: string) => WeightsError;
+const TYPE_NAMES = Object.keys(STORED_WIDTHS).join(", ");
+
+function parseType(quoted: string, cursor: JsonCursor, fail: Fail): StoredDType {
+  const type = cursor.text();
+  if (type !== null && Object.hasOwn(STORED_WIDTHS, type)) return type as StoredDType;
+  throw fail(`${quoted} must be of type ${TYPE_NAMES}, got ${type === null ? cursor.raw() : oneLine(type)}`);
+}
+
+function parseShape(quoted: string, cursor: JsonCursor, fail: Fail): number[] {
+  const shape = cursor.sizes();
+  if (shape === null) throw fail(`the shape of ${quoted} must be whole numbers, got ${cursor.raw()}`);
+  if (shape.length > AXES_LIMIT) {
+    throw fail(`the shape of ${quoted} must have at most ${AXES_LIMIT} axes, got ${shape.length}`);
+  }
+  let elements = 1;
+  for (const extent of shape) elements *= Math.max(1, extent); // an extent of 0 must not hide what overflows
+  if (elements * 8 <= Number.MAX_SAFE_INTEGER) return shape;
+  throw fail(`${quoted} must have fewer than 2⁵⁰ elements, got shape [${shape.join(", ")}]`);
+}
+
+function parseOffsets(quoted: string, cursor: JsonCursor, fail: Fail): number[] {
+  const offsets = cursor.sizes();
+  if (offsets?.length === 2) return offsets;
+  throw fail(`the place of ${quoted} must be two offsets, got ${offsets ? told(offsets) : cursor.raw()}`);
 }
 
 function broken(path: string, what: string): WeightsError {

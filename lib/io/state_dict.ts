@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { WeightsError } from "novae/tensor/mod.ts";
+import { oneLine, sizeOf, WeightsError } from "novae/tensor/mod.ts";
 import type { LazyTensor } from "./lazy_tensor.ts";
+import { MemoryBudget } from "./memory_limit.ts";
 import { NumpyArray } from "./pickle_numpy.ts";
-import { PickleObject, type PickleValue, UnreadableTensor } from "./pickle_values.ts";
+import { PickleGlobal, PickleObject, type PickleValue, UnreadableTensor } from "./pickle_values.ts";
 import { TorchTensor } from "./pytorch_tensor.ts";
 
 /** More than any model has; bounds what a hostile file of shared lists within lists can cost. */
@@ -21,10 +22,11 @@ type Leaf = readonly [name: string, tensor: LazyTensor | UnreadableTensor];
  * @param checkpoint its path, for messages, and its content.
  * @param prefix part of the content, e.g. `state_dict`, `ema`, `teacher` or `model.backbone`: only names that begin
  * with it, and a dot, which are taken off. All tensors of the file if omitted.
- * @throws WeightsError if there are no such tensors, one of them cannot be read, or two have the same name.
+ * @throws WeightsError if there are no such tensors, one of them cannot be read, two have the same name, or they need
+ * more memory than the checkpoint grants: many views of one storage.
  */
 export function stateDict(
-  checkpoint: { readonly path: string; readonly tree: PickleValue },
+  checkpoint: { readonly path: string; readonly tree: PickleValue; readonly memoryBytes: number },
   prefix = "",
 ): Map<string, LazyTensor> {
   const { path } = checkpoint, leaves = [...leavesOf(checkpoint)];
@@ -34,11 +36,13 @@ export function stateDict(
     const name = prefix === "" ? whole : whole.slice(prefix.length + 1);
     if (tensor instanceof UnreadableTensor) {
       throw new WeightsError(
-        `Cannot read weights ${path}: "${whole}" must be a plain tensor, but ${tensor.reason}`,
+        `Cannot read weights ${path}: "${oneLine(whole)}" must be a plain tensor, but ${
+          oneLine(tensor.reason)
+        }`,
       );
     }
     if (tensors.has(name)) {
-      throw new WeightsError(`Cannot read weights ${path}: there are two tensors "${whole}"`);
+      throw new WeightsError(`Cannot read weights ${path}: there are two tensors "${oneLine(whole)}"`);
     }
     tensors.set(name, tensor instanceof TorchTensor ? tensor.named(whole) : tensor);
   }
@@ -52,17 +56,31 @@ function noTensors(path: string, prefix: string, names: readonly string[]): Weig
   const more = nests.length > 8 ? `, … (${nests.length} in all)` : "";
   return new WeightsError(
     `Cannot read weights ${path}: names must begin with "${prefix}.", got ${
-      nests.slice(0, 8).join(", ")
+      oneLine(nests.slice(0, 8).join(", "))
     }${more}`,
   );
 }
 
-function* leavesOf({ path, tree }: { path: string; tree: PickleValue }): Generator<Leaf> {
+/** What the place of a tensor in a list of names and tensors needs, beside its name. */
+const LEAF_BYTES = 200;
+
+function* leavesOf({ path, tree, memoryBytes }: Parameters<typeof stateDict>[0]): Generator<Leaf> {
   const above = new Set<PickleValue>();
+  const memory = new MemoryBudget(
+    memoryBytes,
+    (limit) =>
+      new WeightsError(
+        `Cannot read weights ${path}: its tensors must need at most ${limit} bytes in memory, got more`,
+      ),
+  );
   let visits = 0;
+  function leaf(name: string, tensor: LazyTensor | UnreadableTensor): Leaf {
+    memory.take(LEAF_BYTES + 2 * name.length + hostBytes(tensor));
+    return [name, tensor];
+  }
   function* walk(name: string, value: PickleValue): Generator<Leaf> {
-    if (isTensor(value)) return yield [name, value];
-    if (value instanceof NumpyArray) return yield [name, value.content];
+    if (isTensor(value)) return yield leaf(name, value);
+    if (value instanceof NumpyArray) return yield leaf(name, value.content);
     if (typeof value !== "object" || value === null || above.has(value)) return; // objects may know their owners
     if (++visits > VISIT_LIMIT || above.size > DEPTH_LIMIT) {
       throw new WeightsError(`Cannot read weights ${path}: its content is nested too deeply`);
@@ -74,13 +92,19 @@ function* leavesOf({ path, tree }: { path: string; tree: PickleValue }): Generat
   yield* walk("", tree);
 }
 
+/** Bytes of a tensor in memory. */
+function hostBytes(tensor: LazyTensor | UnreadableTensor): number {
+  if (tensor instanceof UnreadableTensor) return 0;
+  return sizeOf(tensor.shape) * (tensor.dtype === "bool" ? 1 : 4);
+}
+
 function isTensor(value: PickleValue): value is LazyTensor | UnreadableTensor {
   return value instanceof UnreadableTensor ||
     (typeof value === "object" && value !== null && "read" in value);
 }
 
 function* childrenOf(value: PickleValue): Generator<[string, PickleValue]> {
-  if (value instanceof Map) { for (const [key, child] of value) yield [String(key), child]; }
+  if (value instanceof Map) { for (const [key, child] of value) yield [keyName(key), child]; }
   else if (Array.isArray(value)) yield* value.map((child, i): [string, PickleValue] => [String(i), child]);
   else if (value instanceof PickleObject) {
     if (value.attributes.get("_modules") instanceof Map) return yield* moduleChildren(value);
@@ -88,6 +112,15 @@ function* childrenOf(value: PickleValue): Generator<[string, PickleValue]> {
     yield* childrenOf(value.elements);
     yield* childrenOf(value.attributes);
   }
+}
+
+/** The name of a key; of a tuple its numbers and texts, without following what they hold. */
+function keyName(key: PickleValue): string {
+  if (Array.isArray(key)) {
+    return `(${key.slice(0, 8).map((part) => Array.isArray(part) ? "…" : keyName(part)).join(", ")})`;
+  }
+  if (key instanceof Map || key instanceof Set || key instanceof Uint8Array) return "…";
+  return key instanceof PickleGlobal || typeof key !== "object" || key === null ? String(key) : "…";
 }
 
 /** What `state_dict()` of a module lists: parameters, buffers that are meant to be saved, and the modules within. */

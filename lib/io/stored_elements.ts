@@ -5,7 +5,7 @@
  * @module
  */
 import { type DType, type HostTensor, WeightsError } from "novae/tensor/mod.ts";
-import { fromBfloat16Bits, fromFloat16Bits } from "./half.ts";
+import { fromBfloat16Bits, fromFloat16Bits, widenBfloat16, widenFloat16 } from "./half.ts";
 
 /** Element types that can be read, by the names of safetensors. */
 export type StoredDType = "F64" | "F32" | "F16" | "BF16" | "I64" | "I32" | "I16" | "I8" | "U8" | "BOOL";
@@ -69,6 +69,53 @@ export function decodeElements(
       throw new WeightsError(`${what} must fit into 32-bit integers, got ${wide[lost]}`);
     }
   }
+}
+
+/** Memory that elements are read into as they are stored. */
+export interface StoredRoom {
+  /** Where the stored bytes belong. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /**
+   * Converts what was read, once.
+   *
+   * @param what as for {@link decodeElements}.
+   * @throws WeightsError if an integer does not fit into 32 bits.
+   */
+  decode(what: string): Pick<HostTensor, "dtype" | "data">;
+}
+
+/**
+ * Makes memory for elements of which none is copied: narrow ones are read into the end of their final memory and widen
+ * there. Elements of 64 bits need memory beside it while they are converted.
+ *
+ * @param count their number.
+ */
+export function storedRoom(stored: StoredDType, count: number): StoredRoom {
+  const width = STORED_WIDTHS[stored];
+  if (width >= 4 || stored === "BOOL") {
+    const bytes = new Uint8Array(count * width);
+    return { bytes, decode: (what) => decodeElements(stored, bytes, what) };
+  }
+  const buffer = new ArrayBuffer(count * 4), bytes = new Uint8Array(buffer, count * (4 - width));
+  return { bytes, decode: () => widenInPlace(stored, buffer, bytes) };
+}
+
+/** The stored elements are the end of the buffer; element i is read before the place of element i is written. */
+function widenInPlace(
+  stored: StoredDType,
+  buffer: ArrayBuffer,
+  { byteOffset }: Uint8Array,
+): Pick<HostTensor, "dtype" | "data"> {
+  if (stored === "F16" || stored === "BF16") {
+    const data = new Float32Array(buffer), widen = stored === "F16" ? widenFloat16 : widenBfloat16;
+    widen(new Uint16Array(buffer, byteOffset), data);
+    return { dtype: "float32", data };
+  }
+  const data = new Int32Array(buffer),
+    Narrow = { I16: Int16Array, I8: Int8Array, U8: Uint8Array }[stored as "I8"];
+  const narrow = new Narrow(buffer, byteOffset);
+  for (let i = 0; i < narrow.length; i++) data[i] = narrow[i];
+  return { dtype: "int32", data };
 }
 
 /** Turns big-endian elements into little-endian ones, in place. */

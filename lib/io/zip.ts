@@ -7,10 +7,13 @@
  * @module
  */
 import { crc32 } from "node:zlib";
-import { DataError } from "novae/tensor/mod.ts";
+import { DataError, oneLine } from "novae/tensor/mod.ts";
 import { type ByteRanges, memoryRanges } from "./byte_ranges.ts";
+import { memoryLimit } from "./memory_limit.ts";
 import { CENTRAL, END, LOCAL, readZipDirectory, zipContentStart, type ZipEntry } from "./zip_directory.ts";
 
+/** Deflate packs at most 258 bytes into 2 bits. */
+const DEFLATE_RATIO = 1032;
 const UTF8_NAMES = 0x0800;
 const DATE_1980 = 0x0021; // 1 January 1980: the same content gives the same archive
 
@@ -48,43 +51,92 @@ export function encodeZip(files: ReadonlyMap<string, Uint8Array>): Uint8Array[] 
   return [...pieces, ...directory, bytesOf(end)];
 }
 
+/** A file of an archive. */
+export interface UnpackedFile {
+  /** Path in the archive. */
+  readonly name: string;
+  /** Its content, in memory of its own. */
+  readonly content: Uint8Array<ArrayBuffer>;
+}
+
 /**
- * Reads all files of an archive and checks their checksums.
+ * Unpacks the files of an archive one after another and checks their checksums.
  *
  * @param path named in errors.
- * @throws DataError if it is no zip archive, is damaged or uses what is not supported.
+ * @param maxBytes the most that all files together may unpack to; eight times the archive, at least 1 MiB, if omitted.
+ * @throws DataError if it is no zip archive, is damaged, uses what is not supported or unpacks to more.
+ */
+export async function* unpackZip(
+  bytes: Uint8Array<ArrayBuffer>,
+  path: string,
+  maxBytes = memoryLimit(bytes.length),
+): AsyncGenerator<UnpackedFile> {
+  const source = memoryRanges(bytes);
+  const entries = [...(await readZipDirectory(source, (why) => damaged(path, why))).values()];
+  const unpacked = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+  if (unpacked > maxBytes) {
+    throw damaged(
+      path,
+      `its files must unpack to at most ${maxBytes} bytes, got ${unpacked} of ${bytes.length}`,
+    );
+  }
+  for (const entry of entries) {
+    yield { name: entry.name, content: await extract(source, entry, `${path}:${oneLine(entry.name)}`) };
+  }
+}
+
+/**
+ * Reads all files of an archive, as {@link unpackZip} does.
+ *
+ * @throws DataError as {@link unpackZip} does.
  */
 export async function decodeZip(
   bytes: Uint8Array<ArrayBuffer>,
   path: string,
+  maxBytes?: number,
 ): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  const source = memoryRanges(bytes), files = new Map<string, Uint8Array<ArrayBuffer>>();
-  for (const entry of (await readZipDirectory(source, (why) => damaged(path, why))).values()) {
-    files.set(entry.name, await extract(source, entry, `${path}:${entry.name}`));
-  }
+  const files = new Map<string, Uint8Array<ArrayBuffer>>();
+  for await (const { name, content } of unpackZip(bytes, path, maxBytes)) files.set(name, content);
   return files;
 }
 
 async function extract(source: ByteRanges, entry: ZipEntry, what: string): Promise<Uint8Array<ArrayBuffer>> {
-  const start = await zipContentStart(source, entry, (why) => damaged(what, why));
-  const stored = await source.read(start, entry.packedBytes);
   if (entry.method !== 0 && entry.method !== 8) {
     throw damaged(what, `its compression must be none or deflate, got method ${entry.method}`);
   }
-  const content = entry.method === 0 ? stored : await inflate(stored, what);
-  if (content.length !== entry.bytes || crc32(content) !== entry.crc) {
-    throw damaged(what, "its checksum does not match");
+  if (
+    entry.method === 0 ? entry.bytes !== entry.packedBytes : entry.bytes > DEFLATE_RATIO * entry.packedBytes
+  ) {
+    throw damaged(what, `${entry.packedBytes} bytes cannot unpack to ${entry.bytes}`);
   }
+  const start = await zipContentStart(source, entry, (why) => damaged(what, why));
+  const stored = await source.read(start, entry.packedBytes);
+  const content = entry.method === 0 ? stored : await inflate(stored, entry.bytes, what);
+  if (crc32(content) !== entry.crc) throw damaged(what, "its checksum does not match");
   return content;
 }
 
-async function inflate(bytes: Uint8Array<ArrayBuffer>, what: string): Promise<Uint8Array<ArrayBuffer>> {
+/** Inflates to exactly as many bytes as the archive tells; no more than that is ever in memory. */
+async function inflate(
+  packed: Uint8Array<ArrayBuffer>,
+  length: number,
+  what: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const content = new Uint8Array(length);
+  let done = 0;
   try {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  } catch {
-    throw damaged(what, "its compressed data are broken");
+    for await (
+      const piece of ReadableStream.from([packed]).pipeThrough(new DecompressionStream("deflate-raw"))
+    ) {
+      if (done + piece.length > length) throw damaged(what, `it must unpack to ${length} bytes, got more`);
+      content.set(piece, done);
+      done += piece.length;
+    }
+  } catch (error) {
+    throw error instanceof DataError ? error : damaged(what, "its compressed data are broken");
   }
+  if (done < length) throw damaged(what, `it must unpack to ${length} bytes, got ${done}`);
+  return content;
 }
 
 function header(size: number, signature: number, name: Uint8Array): DataView {

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { oneLine } from "novae/tensor/mod.ts";
 import type { ByteRanges } from "./byte_ranges.ts";
 
 /** Signatures of the records. */
@@ -31,6 +32,9 @@ export interface ZipEntry {
   readonly localStart: number;
 }
 
+/** Bytes of a local header without its name. */
+const LOCAL_BYTES = 30;
+
 /** Makes the error for an archive that cannot be read. */
 export type ZipFailure = (why: string) => Error;
 
@@ -38,7 +42,8 @@ export type ZipFailure = (why: string) => Error;
  * Reads the list of files.
  *
  * @returns entries by name; of several files of one name the last, as unpacking would leave it.
- * @throws what `fail` makes, if it is no zip archive, is truncated or damaged.
+ * @throws what `fail` makes, if it is no zip archive, is truncated or damaged, or files share their bytes, which makes a
+ * small archive unpack to a huge one.
  */
 export async function readZipDirectory(source: ByteRanges, fail: ZipFailure): Promise<Map<string, ZipEntry>> {
   const { start, bytes, count, end } = await findDirectory(source, fail);
@@ -47,24 +52,36 @@ export async function readZipDirectory(source: ByteRanges, fail: ZipFailure): Pr
     throw fail(`its list of files must be under ${DIRECTORY_LIMIT} bytes, got ${bytes}`);
   }
   const raw = await source.read(start, bytes), view = new DataView(raw.buffer);
-  const entries = new Map<string, ZipEntry>();
+  const entries: ZipEntry[] = [];
   try {
     for (let place = 0, i = 0; i < count; i++) {
       if (view.getUint32(place, true) !== CENTRAL) throw fail("its list of files is broken");
       const next = place + 46 + view.getUint16(place + 28, true) + view.getUint16(place + 30, true) +
         view.getUint16(place + 32, true);
       const entry = parseEntry(raw, view, place, fail);
-      if (entry.localStart + 30 + entry.packedBytes > start) {
-        throw fail(`its file ${entry.name} is broken: it reaches into the list of files`);
+      if (entry.localStart + LOCAL_BYTES + entry.packedBytes > start) {
+        throw fail(`its file ${oneLine(entry.name)} is broken: it reaches into the list of files`);
       }
-      entries.set(entry.name, entry);
+      entries.push(entry);
       place = next;
     }
   } catch (error) {
     if (error instanceof RangeError) throw fail("its list of files is broken"); // DataView read past the end
     throw error;
   }
-  return entries;
+  expectApart(entries, fail);
+  return new Map(entries.map((entry) => [entry.name, entry]));
+}
+
+/** Refuses files that lie on one another. */
+function expectApart(entries: readonly ZipEntry[], fail: ZipFailure): void {
+  const placed = entries.toSorted((a, b) => a.localStart - b.localStart);
+  for (let i = 1; i < placed.length; i++) {
+    const before = placed[i - 1];
+    if (before.localStart + LOCAL_BYTES + before.packedBytes > placed[i].localStart) {
+      throw fail(`its files ${oneLine(before.name)} and ${oneLine(placed[i].name)} overlap`);
+    }
+  }
 }
 
 /**
@@ -77,10 +94,13 @@ export async function zipContentStart(
   entry: ZipEntry,
   fail: ZipFailure,
 ): Promise<number> {
-  const view = new DataView((await source.read(entry.localStart, 30)).buffer);
+  const view = new DataView((await source.read(entry.localStart, LOCAL_BYTES)).buffer);
   if (view.getUint32(0, true) !== LOCAL) throw fail("its entry is broken");
+  if (view.getUint16(8, true) !== entry.method) {
+    throw fail("its entry is broken: the list of files tells another compression");
+  }
   if (view.getUint16(6, true) & ENCRYPTED) throw fail("it must not be encrypted");
-  const start = entry.localStart + 30 + view.getUint16(26, true) + view.getUint16(28, true);
+  const start = entry.localStart + LOCAL_BYTES + view.getUint16(26, true) + view.getUint16(28, true);
   if (start + entry.packedBytes > source.size) {
     throw fail(`${entry.packedBytes} bytes are needed, got ${Math.max(0, source.size - start)}`);
   }

@@ -7,4 +7,5 @@ export * from "./errors.ts";
 export * from "./host_tensor.ts";
 export * from "./rng.ts";
 export * from "./strict_params.ts";
+export * from "./told.ts";
 export * from "./tree.ts";
