@@ -197,6 +197,15 @@ Deno.test("keys and names that are lists of lists are not followed", async () =>
   await Deno.remove(path3);
 });
 
+Deno.test("values that are numbered out of turn are found under their last number", async () => {
+  const keep = (index: number): number[] => [0x72, index, 0, 0, 0];
+  const early = [...text("one"), ...keep(2), 0x30, ...text("two"), ...keep(0), 0x30, 0x4e, ...keep(1), 0x30];
+  const late = [...text("three"), ...keep(2), 0x30, ...text("four"), ...keep(0), 0x30];
+  const file = await byHand([...early, ...late, 0x68, 0, 0x68, 1, 0x68, 2, 0x87]);
+  assert.deepEqual((await readPytorchCheckpoint(file)).tree, ["four", null, "three"]);
+  await Deno.remove(file);
+});
+
 Deno.test("many views of one storage are refused for the memory that they would need", async () => {
   const views = Array.from({ length: 200 }, (_, i) => [...text(`w${i}`), 0x68, 7, SETITEM]).flat();
   const wide = [...tensor(good, 0, [3_000], [0]), 0x71, 7, 0x30];

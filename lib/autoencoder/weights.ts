@@ -9,6 +9,7 @@ import {
   flattenTree,
   type HostTensor,
   isHostTensor,
+  oneLine,
   Rng,
   strictParams,
   WeightsError,
@@ -142,7 +143,9 @@ function parsedPart<T>(
       throw error;
     }
     const reason = error instanceof z.ZodError ? error.issues[0].message : error.message;
-    throw new WeightsError(`${what}: metadata "${key}" must be valid: ${reason}`, { cause: error });
+    throw new WeightsError(`${what}: metadata "${key}" must be valid: ${oneLine(reason, 400)}`, {
+      cause: error,
+    });
   }
 }
 

@@ -5,7 +5,7 @@
  */
 export * from "./batches.ts";
 export * from "./cache_folder.ts";
-export * from "./cifar10.ts";
+export { CIFAR10_CLASSES, type Cifar10Options, loadCifar10 } from "./cifar10.ts";
 export * from "./contact_sheet.ts";
 export * from "./dataset.ts";
 export * from "./framing.ts";

@@ -13,6 +13,7 @@ import {
   type HostTensor,
   isHostTensor,
   mapTree,
+  oneLine,
 } from "novae/tensor/mod.ts";
 import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
@@ -111,7 +112,7 @@ function storedConfig(path: string, text: string | undefined): DitConfig {
   } catch (error) {
     if (!(error instanceof SyntaxError) && !(error instanceof ConfigError)) throw error;
     throw new CheckpointError(
-      `Cannot load diffusion model ${path}: its configuration must be valid: ${error.message}`,
+      `Cannot load diffusion model ${path}: its configuration must be valid: ${oneLine(error.message, 400)}`,
     );
   }
 }

@@ -8,6 +8,7 @@ import {
   flattenTree,
   type HostTensor,
   isHostTensor,
+  oneLine,
   strictParams,
   WeightsError,
 } from "novae/tensor/mod.ts";
@@ -74,6 +75,6 @@ function parseConfig(what: string, text: string | undefined): VitConfig {
     return parseVitConfig(JSON.parse(text ?? ""));
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof SyntaxError)) throw error;
-    throw new WeightsError(`${what}: its settings must be valid: ${error.message}`);
+    throw new WeightsError(`${what}: its settings must be valid: ${oneLine(error.message, 400)}`);
   }
 }

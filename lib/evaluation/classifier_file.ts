@@ -16,6 +16,7 @@ import {
   type HostTensor,
   isHostTensor,
   mapTree,
+  oneLine,
   Rng,
   strictParams,
   WeightsError,
@@ -128,7 +129,7 @@ function parseConfig(what: string, text: string | undefined): ClassifierConfig {
     if (!(error instanceof ConfigError || error instanceof SyntaxError || error instanceof TypeError)) {
       throw error;
     }
-    throw new WeightsError(`${what}: its settings must be valid: ${error.message}`);
+    throw new WeightsError(`${what}: its settings must be valid: ${oneLine(error.message, 400)}`);
   }
 }
 
@@ -142,7 +143,9 @@ function parseRecord(what: string, text: string | undefined): ClassifierRecord {
   const wrong = numbers.find((key) => !Number.isFinite(values[key])) ??
     texts.find((key) => typeof values[key] !== "string");
   if (wrong !== undefined) {
-    throw new WeightsError(`${what}: its training record must have "${wrong}", got ${text ?? "none"}`);
+    throw new WeightsError(
+      `${what}: its training record must have "${wrong}", got ${oneLine(text ?? "none")}`,
+    );
   }
   return record as ClassifierRecord;
 }

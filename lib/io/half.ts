@@ -36,12 +36,24 @@ export function fromBfloat16Bits(bits: Uint16Array): Float32Array<ArrayBuffer> {
  * before anything is written over it.
  */
 export function widenFloat16(bits: Uint16Array, values: Float32Array): void {
-  const halves = new Float16Array(bits.buffer as ArrayBuffer, bits.byteOffset, bits.length);
-  for (let i = 0; i < halves.length; i++) values[i] = halves[i]; // four times as fast as `values.set`
+  // Integers, since V8 makes an object of each float until it has compiled the loop.
+  const words = new Int32Array(values.buffer, values.byteOffset, values.length), table = float16Words();
+  for (let i = 0; i < bits.length; i++) words[i] = table[bits[i]];
 }
 
 /** {@link fromBfloat16Bits} into memory that is there, as {@link widenFloat16} does. */
 export function widenBfloat16(bits: Uint16Array, values: Float32Array): void {
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const words = new Int32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16;
+}
+
+let knownWords: Int32Array | undefined;
+
+/** The bits of every binary16 number as float32, 256 KiB, made when they are first wanted. */
+function float16Words(): Int32Array {
+  if (knownWords === undefined) {
+    const all = Uint16Array.from({ length: 1 << 16 }, (_, bits) => bits);
+    knownWords = new Int32Array(new Float32Array(new Float16Array(all.buffer)).buffer);
+  }
+  return knownWords;
 }

@@ -41,7 +41,7 @@ const PIXEL_LIMIT = 178_956_970;
 /** How the formats that are decoded begin; others that the library knows, such as SVG, may refer to other files. */
 const SIGNATURES: readonly RegExp[] = [
   /^\xff\xd8\xff/, // JPEG
-  /^\x89PNG\r\n\x1a\n/,
+  /^\x89PNG\r\n[^]\n/,
   /^RIFF[^]{4}WEBP/,
   /^GIF8[79]a/,
   /^(II[*+]\0|MM\0[*+])/, // TIFF

@@ -23,7 +23,7 @@ export interface LazyTensor {
 }
 
 /**
- * Reads tensors into memory, one after another.
+ * Reads tensors into memory, one after another; while one is converted, the next is read already.
  *
  * @param tensors by name.
  * @returns the same names in the same order.
@@ -32,7 +32,13 @@ export interface LazyTensor {
 export async function readTensors(
   tensors: ReadonlyMap<string, LazyTensor>,
 ): Promise<Map<string, HostTensor>> {
-  const read = new Map<string, HostTensor>();
-  for (const [name, tensor] of tensors) read.set(name, await tensor.read());
+  const entries = [...tensors], read = new Map<string, HostTensor>();
+  let next = entries[0]?.[1].read();
+  for (const [i, [name]] of entries.entries()) {
+    const current = next;
+    next = entries[i + 1]?.[1].read();
+    next?.catch(() => {}); // told when its turn comes, unless this one fails first
+    read.set(name, await current);
+  }
   return read;
 }

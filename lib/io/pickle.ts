@@ -8,6 +8,7 @@
  * @module
  */
 import {
+  CALL_BYTES,
   ENTRY_BYTES,
   GLOBAL_BYTES,
   LIST_BYTES,
@@ -97,7 +98,7 @@ const INSTRUCTIONS: ReadonlyMap<number, (m: PickleMachine) => void> = new Map<
   [0x6a, (m) => m.get(m.uint(4))],
   [0x71, (m) => m.remember(m.uint(1))],
   [0x72, (m) => m.remember(m.uint(4))],
-  [0x94, (m) => m.remember(m.memo.size)],
+  [0x94, (m) => m.remember()],
   [0x63, (m) => global(m, m.line(), m.line())],
   [0x93, (m) => stackGlobal(m)],
   [0x52, (m) => call(m, m.popTuple())],
@@ -171,10 +172,14 @@ function stackGlobal(m: PickleMachine): void {
 
 function call(m: PickleMachine, args: PickleValue[]): void {
   const callee = m.pop();
-  m.host.memory.take(args.reduce((sum: number, arg) => sum + copyBytes(arg), OBJECT_BYTES));
-  if (callee instanceof PickleGlobal) m.push(m.host.call(callee, args));
-  else if (callee instanceof PickleObject) m.push(new PickleObject(`${callee.type}(…)`, args));
-  else throw m.broken("only classes and functions can be called");
+  m.host.memory.take(args.reduce((sum: number, arg) => sum + copyBytes(arg), CALL_BYTES));
+  if (!(callee instanceof PickleGlobal || callee instanceof PickleObject)) {
+    throw m.broken("only classes and functions can be called");
+  }
+  const value = callee instanceof PickleGlobal
+    ? m.host.call(callee, args)
+    : new PickleObject(`${callee.type}(…)`, args);
+  m.pushNew(value instanceof PickleObject ? OBJECT_BYTES : 0, value);
 }
 
 function callWithKeywords(m: PickleMachine): void {

@@ -9,16 +9,18 @@ import type { PickleGlobal, PickleValue } from "./pickle_values.ts";
 const LONG_BYTES_LIMIT = 4096;
 
 /**
- * Bytes that V8 needs for an empty list, dictionary or set, an object of an unknown class, the name of a class, a place
+ * Bytes that V8 needs for an empty list, dictionary or set, an object of an unknown class, what a
+ * known call makes, the name of a class, a place
  * in a list and an entry of a dictionary.
  */
 export const LIST_BYTES = 168,
   MAP_BYTES = 192,
   SET_BYTES = 160,
   OBJECT_BYTES = 640,
+  CALL_BYTES = 240,
   GLOBAL_BYTES = 48,
   PLACE_BYTES = 16,
-  ENTRY_BYTES = 40;
+  ENTRY_BYTES = 64;
 const TEXT_BYTES = 32, BUFFER_BYTES = 192;
 
 /** What the instructions that would run Python are given to. */
@@ -43,11 +45,12 @@ export class PickleMachine {
   at = 0;
   /** What makes values of calls. */
   readonly host: PickleHost;
-  /** Values that are referred to again, by number. */
-  readonly memo: Map<number, PickleValue> = new Map();
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #stack: PickleValue[] = [];
+  /** Values that are referred to again, by number; picklers number them in turn. */
+  readonly #memo: PickleValue[] = [];
+  readonly #scattered = new Map<number, PickleValue>();
   #highest = 0;
   readonly #marks: number[] = [];
 
@@ -76,10 +79,18 @@ export class PickleMachine {
     this.pushNew(LIST_BYTES / 3 + items.length * PLACE_BYTES / 2, items);
   }
 
-  /** Keeps the topmost value under a number. */
-  remember(index: number): void {
-    if (!this.memo.has(index)) this.host.memory.take(ENTRY_BYTES);
-    this.memo.set(index, this.top());
+  /** Keeps the topmost value under a number; under the next one if none is given. */
+  remember(index: number = this.#memo.length + this.#scattered.size): void {
+    const value = this.top();
+    if (index < this.#memo.length) this.#memo[index] = value;
+    else if (index === this.#memo.length) {
+      this.host.memory.take(PLACE_BYTES);
+      this.#memo.push(value);
+      this.#scattered.delete(index);
+    } else {
+      this.host.memory.take(ENTRY_BYTES);
+      this.#scattered.set(index, value);
+    }
   }
 
   /** Takes the topmost value; those below a mark are out of reach, as they are for Python. */
@@ -123,7 +134,7 @@ export class PickleMachine {
 
   /** Pushes a value that was kept. */
   get(index: number): void {
-    const value = this.memo.get(index);
+    const value = index < this.#memo.length ? this.#memo[index] : this.#scattered.get(index);
     if (value === undefined) throw this.broken(`value ${index} is missing`);
     this.push(value);
   }
