@@ -160,7 +160,7 @@ Deno.test("config.json gives the settings of the published encoders, with the po
     [{ ...dinov3, "value_bias": false }, /value_bias must be true, got false/],
     [{ ...dinov3, "proj_bias": false }, /proj_bias must be true, got false/],
     [{ ...dino, "num_channels": 1 }, /num_channels must be 3, got 1/],
-    [{ ...dino, "hidden_size": undefined }, /"width" must be a positive number/],
+    [{ ...dino, "hidden_size": undefined }, /hidden_size must be a number, got nothing/],
     [{ ...dino, "intermediate_size": "many" }, /intermediate_size must be a number, got many/],
     [null, /an object is needed, got null/],
   ];
