@@ -41,3 +41,13 @@ Deno.test("a model that cannot be read is refused with ONNX Runtime's reason", a
   const options = { outputs: [], threads: 1, config: {} };
   await assert.rejects(NativeSession.create(Uint8Array.of(1, 2, 3), options), /ModelProto|protobuf|parse/i);
 });
+
+Deno.test("a function that is disposed of while it runs ends its call first", async () => {
+  const side = 700, x = float32(new Float32Array(side * side).fill(1), [side, side]);
+  const fn = jit((a: tf.Tensor) => tf.max(tf.matMul(tf.matMul(a, a), a)), { device: "cpu" });
+  (await fn(x)).dispose();
+  const running = fn(x);
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  await fn.dispose();
+  assert.equal((await (await running).read()).data[0], side ** 2);
+});

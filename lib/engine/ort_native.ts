@@ -109,6 +109,7 @@ function libraryPath(): string {
 export class NativeSession {
   #session: Deno.PointerValue;
   readonly #outputs: readonly OutputForm[];
+  readonly #running = new Set<Promise<unknown>>();
   /** Names as C has them, which must not be collected. */
   readonly #names = new Map<string, { text: Uint8Array<ArrayBuffer>; address: bigint }>();
 
@@ -164,15 +165,21 @@ export class NativeSession {
     const [given, wanted] = [inputs, outputs].map(({ names }) => BigInt(names.length));
     const { names, values } = outputs;
     const running = api.run(this.#session, null, inputs.names, inputs.values, given, names, wanted, values);
-    check(api, await keeping([feeds, results, inputs, outputs], running));
+    this.#running.add(running);
+    try {
+      check(api, await keeping([feeds, results, inputs, outputs], running));
+    } finally {
+      this.#running.delete(running);
+    }
     return results;
   }
 
-  /** Releases the session. Doing it twice is harmless. */
-  release(): Promise<void> {
-    if (this.#session !== null) library().api.releaseSession(this.#session);
+  /** Releases the session when what runs in it has ended. Doing it twice is harmless. */
+  async release(): Promise<void> {
+    const session = this.#session;
     this.#session = null;
-    return Promise.resolve();
+    await Promise.allSettled(this.#running);
+    if (session !== null) library().api.releaseSession(session);
   }
 
   /** Arrays of the addresses of names and tensors, as C wants them. */
