@@ -10,8 +10,15 @@
 import * as tf from "@tensorflow/tfjs";
 import type { HostTensor, Rng } from "novae/tensor/mod.ts";
 import { attention } from "novae/engine/mod.ts";
-import { conv2dCHW, type ConvParams, initConv, initNorm, linear, type NormParams } from "novae/nn/mod.ts";
-import { groupNormSilu } from "./group_norm_silu.ts";
+import {
+  conv2dCHW,
+  type ConvParams,
+  groupNormSilu,
+  initConv,
+  initNorm,
+  linear,
+  type NormParams,
+} from "novae/nn/mod.ts";
 
 /** Parameters of a residual block; `shortcut` where the number of channels changes. */
 export interface ResnetBlockParams<T = tf.Tensor> {

@@ -8,6 +8,7 @@ export * from "./conv.ts";
 export * from "./ema.ts";
 export * from "./embeddings.ts";
 export * from "./gradients.ts";
+export * from "./group_norm_silu.ts";
 export * from "./leaf_groups.ts";
 export * from "./linear.ts";
 export * from "./mlp.ts";
