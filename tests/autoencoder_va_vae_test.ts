@@ -131,7 +131,7 @@ Deno.test("VA-VAE's training loss, its adaptive weight and its gradients equal P
   const found = autoencoderGradients(params, batch, options), wanted = matched.training;
   assertClose(found.loss.dataSync(), [wanted.loss], TOLERANCE);
   for (const part of ["reconstruction", "kl", "matching", "matchingWeight"] as const) {
-    assertClose(found.aux[part].dataSync(), [wanted[part]], TOLERANCE, part);
+    assertClose(found.aux[part]!.dataSync(), [wanted[part]], TOLERANCE, part);
   }
   const { encoder, decoder, projection } = found.grads;
   const gradients: [tf.Tensor, { data: number[] }][] = [

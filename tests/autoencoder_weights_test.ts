@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import {
   type AutoencoderToSave,
-  COMPARED_SPACES,
   CompiledAutoencoder,
   initAutoencoder,
   latentChannels,
   loadAutoencoder,
+  PAPER_SPACES,
   readAutoencoder,
   roundToHalf,
   saveAutoencoder,
@@ -78,7 +78,7 @@ for (const space of SPACE_NAMES) {
     }));
 }
 
-for (const space of COMPARED_SPACES) {
+for (const space of PAPER_SPACES) {
   Deno.test(`the shipped autoencoder of ${space} has the settings and weights that its file was written with`, async () => {
     const path = `data/models/ae-${space}-solids.safetensors`;
     const { config, params } = await readAutoencoder(path),

@@ -6,7 +6,7 @@
 import type { HostTensor } from "novae/tensor/mod.ts";
 
 /**
- * The latent spaces that an autoencoder can be trained for.
+ * The latent spaces.
  *
  * - `vae`: KL autoencoder of latent diffusion;
  * - `va-vae`: the same, trained to resemble frozen DINO features, which it does not need afterwards;
@@ -19,8 +19,8 @@ export type SpaceName = "vae" | "va-vae" | "dino" | "svg-noalign" | "svg";
 /** All latent spaces, in the order of the tables. */
 export const SPACE_NAMES: readonly SpaceName[] = ["vae", "va-vae", "dino", "svg-noalign", "svg"];
 
-/** The four spaces that a study compares, in the order of its tables. */
-export const COMPARED_SPACES: readonly SpaceName[] = ["vae", "dino", "svg-noalign", "svg"];
+/** The spaces of the paper's comparison, in the order of the tables. */
+export const PAPER_SPACES: readonly SpaceName[] = ["vae", "dino", "svg-noalign", "svg"];
 
 /** Whether a text names a latent space. */
 export function isSpaceName(name: string): name is SpaceName {

@@ -4,13 +4,13 @@
  * @module
  */
 import type * as tf from "@tensorflow/tfjs";
-import { ConfigError, expectShape, float32, type HostTensor } from "novae/tensor/mod.ts";
+import { ConfigError, expectShape, type HostTensor } from "novae/tensor/mod.ts";
 import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
 import { imageDinoFromUnit } from "novae/dino/mod.ts";
 import type { Autoencoder, LatentStats, SpaceName } from "./autoencoder.ts";
+import { concatChannels, imagesAtOnce, inBatches } from "./_batches.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
 import type { DecoderParams } from "./decoder.ts";
-import { imagesAtOnce, inBatches } from "./in_batches.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, imageUnitFromSigned } from "./model.ts";
 import { type AlignmentStats, alignResidual, encodeResidual, type ResidualEncoderParams } from "./svg/mod.ts";
 import { type ConvEncoderParams, encodePosterior } from "./vae/mod.ts";
@@ -260,14 +260,4 @@ export function expectEncoder(config: AutoencoderConfig, encoder: FrozenEncoder 
         `got ${got}`,
     );
   }
-}
-
-function concatChannels(a: HostTensor, b: HostTensor): HostTensor {
-  const [batch, tokens, left] = a.shape, right = b.shape[2], channels = left + right;
-  const data = new Float32Array(batch * tokens * channels);
-  for (let i = 0; i < batch * tokens; i++) {
-    data.set(a.data.subarray(i * left, (i + 1) * left), i * channels);
-    data.set(b.data.subarray(i * right, (i + 1) * right), i * channels + left);
-  }
-  return float32(data, [batch, tokens, channels]);
 }

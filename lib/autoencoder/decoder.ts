@@ -36,7 +36,10 @@ export interface DecoderConfig {
   readonly attentionLevels: number;
   /** Rows and columns of pixels that one place of the last level stands for; 1 in the published decoder. */
   readonly outPatch: number;
-  /** Groups of all normalisations, 32 in latent diffusion; by the channels of each if omitted. */
+  /**
+   * Groups of every normalisation; by the channels if omitted, see `groupCount`. Latent diffusion and SVG always have
+   * 32, which the rule gives from 128 channels on.
+   */
   readonly groups?: number;
 }
 
@@ -140,7 +143,7 @@ export function initLevelAttentions(
   );
 }
 
-/** Applies the middle. */
+/** Applies the middle; `groups` as in the settings. */
 export function applyMid(xBCHW: tf.Tensor, params: MidParams, groups?: number): tf.Tensor {
   const first = resnetBlock(xBCHW, params.block1, groups);
   const mixed = params.attention ? spatialAttention(first, params.attention, groups) : first;
@@ -168,7 +171,7 @@ export function applyBlocks(
  * `outPatch` above 1 the last convolution gives blocks of pixels, which spares the level of the full resolution.
  *
  * @param zBIJZ latents `[B, I, J, Z]`.
- * @param groups of the normalisations, `groups` of the settings.
+ * @param groups as in the settings.
  * @returns `imageSigned` `[B, H, W, 3]`, about [−1, 1], not clipped.
  */
 export function decodeLatents(zBIJZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {

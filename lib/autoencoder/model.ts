@@ -83,7 +83,7 @@ export function imageUnitFromSigned(imageSigned: tf.Tensor): tf.Tensor {
  * Decodes latent tokens.
  *
  * @param zBNZ `[B, N, Z]`, N a square number.
- * @param groups of the normalisations, `decoder.groups` of the settings.
+ * @param groups of the decoder's normalisations, as in its settings.
  * @returns `imageSigned` `[B, H, W, 3]`, not clipped.
  */
 export function decodeTokens(zBNZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {

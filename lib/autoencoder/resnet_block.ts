@@ -56,10 +56,14 @@ export function groupCount(channels: number): number {
 /**
  * Group normalisation followed by SiLU, which precedes every convolution of a block.
  *
- * @param groups number of groups; {@linkcode groupCount} of the channels if omitted.
+ * @param groups {@linkcode groupCount} of the channels if omitted.
  */
-export function normSilu(xBCHW: tf.Tensor, params: NormParams, groups?: number): tf.Tensor {
-  return groupNormSilu(xBCHW, groups ?? groupCount(xBCHW.shape[1]!), params.weight, params.bias);
+export function normSilu(
+  xBCHW: tf.Tensor,
+  params: NormParams,
+  groups: number = groupCount(xBCHW.shape[1]!),
+): tf.Tensor {
+  return groupNormSilu(xBCHW, groups, params.weight, params.bias);
 }
 
 /** A new residual block. */
@@ -84,7 +88,7 @@ export function initResnetBlock(
  * Residual block: `shortcut(x) + conv(silu(norm(conv(silu(norm(x))))))`.
  *
  * @param xBCHW `[B, in, H, W]`.
- * @param groups of the normalisations; {@linkcode groupCount} of their channels if omitted.
+ * @param groups of both normalisations; {@linkcode groupCount} of their channels if omitted.
  * @returns `[B, out, H, W]`.
  */
 export function resnetBlock(xBCHW: tf.Tensor, params: ResnetBlockParams, groups?: number): tf.Tensor {
@@ -115,11 +119,11 @@ export function initSpatialAttention(rng: Rng, channels: number): SpatialAttenti
 export function spatialAttention(
   xBCHW: tf.Tensor,
   params: SpatialAttentionParams,
-  groups?: number,
+  groups: number = groupCount(xBCHW.shape[1]!),
 ): tf.Tensor {
   const [batch, channels, height, width] = xBCHW.shape;
   const { weight, bias } = params.norm;
-  const normed = groupNormSilu(xBCHW, groups ?? groupCount(channels), weight, bias, "linear");
+  const normed = groupNormSilu(xBCHW, groups, weight, bias, "linear");
   const tokens = tf.transpose(tf.reshape(normed, [batch, channels, height * width]), [0, 2, 1]);
   const map = (x: tf.Tensor, conv: ConvParams) =>
     linear(x, { weight: tf.reshape(conv.weight, [channels, channels]), bias: conv.bias });

@@ -19,7 +19,7 @@ import type { AutoencoderConfig } from "./config.ts";
 import { type PerceptualLoss, reconstructionLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, initAutoencoder } from "./model.ts";
 import { alignToBatch, encodeResidual, maskResidual } from "./svg/mod.ts";
-import { matchingWeight, vaeLoss, type VaeLossParts } from "./vae/mod.ts";
+import { type LossWithParts, matchingWeight, vaeLoss, type VaeLossParts, type VaeTerms } from "./vae/mod.ts";
 
 /** What a training carries from update to update. */
 export interface AutoencoderState<T = tf.Tensor> {
@@ -113,14 +113,21 @@ export function autoencoderStep(options: AutoencoderStepOptions): AutoencoderSte
   };
 }
 
+/** Parts of the loss of a batch; the terms of the `vae` and `va-vae` where they are trained. */
+export interface AutoencoderLossParts extends Partial<VaeTerms> {
+  /** The reconstruction loss. */
+  readonly reconstruction: tf.Scalar;
+}
+
 /** The loss of a batch, its parts and its gradients, with the `va-vae`'s adaptive weight. */
 export function autoencoderGradients(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   options: AutoencoderStepOptions,
-): LossAndGrads<AutoencoderParams, ReturnType<typeof autoencoderLoss>["aux"]> {
+): LossAndGrads<AutoencoderParams, AutoencoderLossParts> {
   const { vae } = options.config;
-  const matching = vae && matchingWeight(vaeParts(params, batch, options), vae);
+  const reconstruction = (zBNZ: tf.Tensor) => reconstructionOf(zBNZ, params, batch, options);
+  const matching = vae && matchingWeight(vaeParts(params, batch, options), reconstruction, vae);
   return valueAndGrads((at: AutoencoderParams) => autoencoderLoss(at, batch, options, matching), params);
 }
 
@@ -134,11 +141,14 @@ export function autoencoderLoss(
   batch: AutoencoderBatch,
   options: AutoencoderStepOptions,
   matching?: tf.Scalar,
-): { loss: tf.Scalar; aux: { reconstruction: tf.Scalar; [part: string]: tf.Scalar } } {
+): LossWithParts<AutoencoderLossParts> {
   const { config } = options;
-  if (config.vae) return vaeLoss(vaeParts(params, batch, options), config.vae, matching);
-  const reconstruction = reconstructionOf(trainingLatents(params, batch, config), params, batch, options);
-  return { loss: reconstruction, aux: { reconstruction } };
+  const compare = (zBNZ: tf.Tensor) => {
+    const reconstruction = reconstructionOf(zBNZ, params, batch, options);
+    return { loss: reconstruction, aux: { reconstruction } };
+  };
+  if (config.vae) return vaeLoss(vaeParts(params, batch, options), compare, config.vae, matching);
+  return compare(trainingLatents(params, batch, config));
 }
 
 /** What the decoder makes of latents, compared with the images. */
@@ -156,7 +166,7 @@ function reconstructionOf(
 function vaeParts(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
-  options: AutoencoderStepOptions,
+  { config }: AutoencoderStepOptions,
 ): VaeLossParts {
   return {
     encoder: params.encoder!,
@@ -164,8 +174,7 @@ function vaeParts(
     imageSignedBHWC: imageSignedFromUnit(batch.imageUnitBHWC),
     noiseBNZ: batch.noiseBNZ!,
     featuresBND: batch.featuresBND,
-    groups: options.config.decoder.groups,
-    reconstruction: (zBNZ) => reconstructionOf(zBNZ, params, batch, options),
+    groups: config.decoder.groups,
   };
 }
 

@@ -9,7 +9,7 @@ import { ConfigError, expectShape, type HostTensor, WeightsError } from "novae/t
 import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
 import { fileError } from "novae/io/mod.ts";
 import type { Autoencoder } from "../autoencoder.ts";
-import { imagesAtOnce, inBatches } from "../in_batches.ts";
+import { imagesAtOnce, inBatches } from "../_batches.ts";
 import { decodeTaesd, encodeTaesd, type TaesdNetworkParams } from "./networks.ts";
 import { readTaesd } from "./weights.ts";
 

@@ -23,35 +23,53 @@ export interface VaeLossParts {
   readonly featuresBND?: tf.Tensor;
   /** Groups of the normalisations, `decoder.groups` of the settings. */
   readonly groups?: number;
-  /** Decodes latents and compares the result with the images. */
-  reconstruction(zBNZ: tf.Tensor): tf.Scalar;
+}
+
+/** A loss and its parts by name. */
+export interface LossWithParts<A> {
+  /** What is differentiated. */
+  readonly loss: tf.Scalar;
+  /** Parts of it. */
+  readonly aux: A;
+}
+
+/** Terms of the loss beside those of the comparison. */
+export interface VaeTerms {
+  /** The KL divergence. */
+  readonly kl: tf.Scalar;
+  /** The matching to features, for the `va-vae`. */
+  readonly matching?: tf.Scalar;
+  /** The weight of the matching, for the `va-vae`. */
+  readonly matchingWeight?: tf.Scalar;
 }
 
 /**
- * `reconstruction + klWeight·KL / (H·W·3) + matchingWeight·matching`, the last for the `va-vae` alone.
+ * `compare(z) + klWeight·KL / (H·W·3) + matchingWeight·matching`, the last for the `va-vae` alone.
  *
  * *Source*: `LPIPSWithDiscriminator` of CompVis/latent-diffusion and of hustvl/LightningDiT. *Differs*: they sum over
  * an image's values where the reconstruction here averages, which {@linkcode klScale} accounts for.
  *
+ * @param compare decodes latents and compares the result with the images.
  * @param matching the weight of the matching, a constant; that of the settings, unscaled, if omitted.
- * @returns the loss, and its parts by name.
+ * @returns the loss, and beside the parts of `compare` the terms by name.
  */
-export function vaeLoss(
+export function vaeLoss<A>(
   parts: VaeLossParts,
+  compare: (zBNZ: tf.Tensor) => LossWithParts<A>,
   { klWeight, featureMatching }: VaeConfig,
   matching?: tf.Scalar,
-): { loss: tf.Scalar; aux: { reconstruction: tf.Scalar; [part: string]: tf.Scalar } } {
+): LossWithParts<A & VaeTerms> {
   const posterior = encodePosterior(parts.imageSignedBHWC, parts.encoder, parts.groups);
   const zBNZ = samplePosterior(posterior, parts.noiseBNZ), kl = klDivergence(posterior);
-  const reconstruction = parts.reconstruction(zBNZ);
+  const { loss: compared, aux } = compare(zBNZ);
   const weighted = tf.mul(kl, klWeight * klScale(parts.imageSignedBHWC.shape[1]!));
-  const loss = tf.add(reconstruction, weighted) as tf.Scalar;
-  if (!featureMatching) return { loss, aux: { reconstruction, kl } };
+  const loss = tf.add(compared, weighted) as tf.Scalar;
+  if (!featureMatching) return { loss, aux: { ...aux, kl } };
   const distance = featureMatchingLoss(zBNZ, parts.projectionZD!, parts.featuresBND!, featureMatching);
   const weight = matching ?? tf.scalar(featureMatching.weight);
   return {
     loss: tf.add(loss, tf.mul(weight, distance)) as tf.Scalar,
-    aux: { reconstruction, kl, matching: distance, matchingWeight: weight },
+    aux: { ...aux, kl, matching: distance, matchingWeight: weight },
   };
 }
 
@@ -61,9 +79,14 @@ export function vaeLoss(
  *
  * It counts as a constant and is computed outside of the loss that is differentiated.
  *
+ * @param reconstruction decodes latents and compares the result with the images, without an adversarial term.
  * @returns undefined for a `vae` without matching.
  */
-export function matchingWeight(parts: VaeLossParts, { featureMatching }: VaeConfig): tf.Scalar | undefined {
+export function matchingWeight(
+  parts: VaeLossParts,
+  reconstruction: (zBNZ: tf.Tensor) => tf.Scalar,
+  { featureMatching }: VaeConfig,
+): tf.Scalar | undefined {
   if (!featureMatching) return undefined;
   const { encoder, projectionZD, featuresBND } = parts, { convOut } = encoder;
   const latents = (weight: tf.Tensor) => {
@@ -72,7 +95,7 @@ export function matchingWeight(parts: VaeLossParts, { featureMatching }: VaeConf
   };
   const ratio = gradientRatio(
     convOut.weight,
-    (weight) => parts.reconstruction(latents(weight)),
+    (weight) => reconstruction(latents(weight)),
     (weight) => featureMatchingLoss(latents(weight), projectionZD!, featuresBND!, featureMatching),
   );
   return tf.mul(ratio, featureMatching.weight) as tf.Scalar;

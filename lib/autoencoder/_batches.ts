@@ -1,5 +1,5 @@
 /**
- * Running a compiled function over any number of images.
+ * Compiled functions over any number of images, and their results joined.
  *
  * @module
  */
@@ -43,4 +43,15 @@ function filledUp(batch: HostTensor, size: number): HostTensor {
   const data = new Float32Array(sizeOf(shape));
   data.set(batch.data);
   return float32(data, shape);
+}
+
+/** Joins two tensors `[B, N, …]` along their channels. */
+export function concatChannels(a: HostTensor, b: HostTensor): HostTensor {
+  const [batch, tokens, left] = a.shape, right = b.shape[2], channels = left + right;
+  const data = new Float32Array(batch * tokens * channels);
+  for (let i = 0; i < batch * tokens; i++) {
+    data.set(a.data.subarray(i * left, (i + 1) * left), i * channels);
+    data.set(b.data.subarray(i * right, (i + 1) * right), i * channels + left);
+  }
+  return float32(data, [batch, tokens, channels]);
 }
