@@ -166,6 +166,23 @@ Deno.test("of a folder the usual names are taken first, then a single file, of e
     assert.deepEqual(await opened(), ["model.safetensors"]);
   }));
 
+Deno.test("a safetensors file whose header's length begins like a pickle is read as what it is", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/model.safetensors`, tensors = { w: float32([1, 2], [2]) };
+    const found: number[] = [];
+    for (let length = 0; length < 256; length += 8) {
+      await writeSafetensors(path, tensors, { note: "x".repeat(length) });
+      const [low] = await Deno.readFile(path);
+      found.push(low);
+      assert.deepEqual(
+        await (await openWeights(path)).tensors.get("w")!.read(),
+        tensors.w,
+        `low byte ${low}`,
+      );
+    }
+    assert.ok(found.includes(0x80));
+  }));
+
 Deno.test("the content tells the format, not the name", () =>
   inFolder(async (folder) => {
     await Deno.copyFile(GOLDEN, `${folder}/x.pth`);

@@ -6,17 +6,21 @@
 import type { HostTensor } from "novae/tensor/mod.ts";
 
 /**
- * The four latent spaces that are compared.
+ * The latent spaces.
  *
  * - `vae`: KL autoencoder of latent diffusion;
+ * - `va-vae`: the same, trained to resemble frozen DINO features, which it does not need afterwards;
  * - `dino`: frozen DINO patch features alone;
  * - `svg-noalign`: features and residual, side by side;
  * - `svg`: features and residual, the residual brought to the features' mean and standard deviation.
  */
-export type SpaceName = "vae" | "dino" | "svg-noalign" | "svg";
+export type SpaceName = "vae" | "va-vae" | "dino" | "svg-noalign" | "svg";
 
 /** All latent spaces, in the order of the tables. */
-export const SPACE_NAMES: readonly SpaceName[] = ["vae", "dino", "svg-noalign", "svg"];
+export const SPACE_NAMES: readonly SpaceName[] = ["vae", "va-vae", "dino", "svg-noalign", "svg"];
+
+/** The spaces of the paper's comparison, in the order of the tables. */
+export const PAPER_SPACES: readonly SpaceName[] = ["vae", "dino", "svg-noalign", "svg"];
 
 /** Whether a text names a latent space. */
 export function isSpaceName(name: string): name is SpaceName {
@@ -25,8 +29,8 @@ export function isSpaceName(name: string): name is SpaceName {
 
 /** Turns images into a grid of latent tokens and back. */
 export interface Autoencoder {
-  /** Which of the four spaces it is. */
-  readonly name: SpaceName;
+  /** Which latent space it is: a {@linkcode SpaceName}, or the name of a published one such as `taef2`. */
+  readonly name: string;
   /** Latent channels Z. */
   readonly channels: number;
   /** Rows and columns of the token grid, I = J. */

@@ -8,14 +8,13 @@ import { ConfigError } from "novae/tensor/mod.ts";
 import { SPACE_NAMES, type SpaceName } from "./autoencoder.ts";
 import { type DecoderConfig, decoderScale } from "./decoder.ts";
 import { PUBLISHED_RESIDUAL, type ResidualConfig } from "./svg/residual_encoder.ts";
-
-/** The part of the `vae` that the other spaces lack. */
-export interface VaeConfig {
-  /** Latent channels Z. */
-  readonly channels: number;
-  /** Weight of the KL divergence beside a reconstruction loss that is summed over an image's values. */
-  readonly klWeight: number;
-}
+import { PUBLISHED_FEATURE_MATCHING } from "./vae/feature_matching.ts";
+import {
+  isPublishedVaeName,
+  PUBLISHED_VAES,
+  type PublishedVaeName,
+  type VaeConfig,
+} from "./vae/vae_config.ts";
 
 /** Settings of an autoencoder. */
 export interface AutoencoderConfig {
@@ -25,18 +24,26 @@ export interface AutoencoderConfig {
   readonly imageSize: number;
   /** Rows and columns of pixels that a latent token stands for. */
   readonly patchSize: number;
-  /** Width D of the frozen features; 0 for the `vae`. */
+  /** Width D of the frozen features; 0 for the `vae`. The `va-vae` needs them in training alone. */
   readonly featureChannels: number;
   /** Form of the decoder. */
   readonly decoder: DecoderConfig;
-  /** For `vae` alone. */
+  /** For `vae` and `va-vae` alone. */
   readonly vae?: VaeConfig;
   /** For `svg` and `svg-noalign` alone. */
   readonly residual?: ResidualConfig;
 }
 
-/** Named sizes of the networks. */
-export type AutoencoderSize = "tiny" | "micro" | "published";
+/** Named sizes of the networks; those of variational autoencoders say down-sampling and channels. */
+export type AutoencoderSize = "tiny" | "micro" | "published" | PublishedVaeName;
+
+/** All named sizes. */
+export const AUTOENCODER_SIZES: readonly AutoencoderSize[] = [
+  "tiny",
+  "micro",
+  "published",
+  ...Object.keys(PUBLISHED_VAES) as PublishedVaeName[],
+];
 
 /** The decoder of SVG and of latent diffusion at 16-fold up-sampling. */
 export const PUBLISHED_DECODER: DecoderConfig = {
@@ -75,8 +82,8 @@ export interface NamedAutoencoderOptions {
   readonly space: SpaceName;
   /** Rows and columns of the images. */
   readonly imageSize: number;
-  /** Rows and columns of pixels that a latent token stands for. */
-  readonly patchSize: number;
+  /** Rows and columns of pixels that a latent token stands for; by the size's name if omitted. */
+  readonly patchSize?: number;
   /** Width D of the frozen features; without meaning for the `vae`. */
   readonly featureChannels?: number;
 }
@@ -84,24 +91,40 @@ export interface NamedAutoencoderOptions {
 /**
  * The settings of a named size.
  *
- * `published` is the paper's (patches of 16), `micro` what two processor cores train in minutes (patches of 4 or 8),
- * `tiny` for tests (patches of 4).
+ * `published` is the paper's (patches of 16; `kl-f16d16` for `vae`, `kl-f16d32` for `va-vae`), `micro` what two
+ * processor cores train in minutes (patches of 4 or 8), `tiny` for tests (patches of 4). The published variational
+ * autoencoders have names of their own, `kl-f8d4` and so on.
  *
- * @throws ConfigError if the size has no decoder for the patch.
+ * @throws ConfigError if the size has no decoder for the patch or is none of the space.
  */
 export function namedAutoencoder(size: AutoencoderSize, options: NamedAutoencoderOptions): AutoencoderConfig {
-  const { space, imageSize, patchSize } = options;
-  const decoder = decoderFor(size, patchSize);
+  const { space, imageSize } = options, published = publishedVaeName(size, space);
+  const decoder = published ? PUBLISHED_VAES[published].decoder : decoderFor(size, options.patchSize);
+  const scale = decoderScale(decoder), { patchSize = scale } = options;
+  if (scale !== patchSize) {
+    throw new ConfigError(
+      `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,
+    );
+  }
   const residual = size === "tiny" ? TINY_RESIDUAL : size === "micro" ? MICRO_RESIDUAL : PUBLISHED_RESIDUAL;
+  const vae = published
+    ? PUBLISHED_VAES[published].vae
+    : { channels: size === "tiny" ? 4 : 16, klWeight: 1e-6 };
+  const matched = space === "va-vae" ? { featureMatching: PUBLISHED_FEATURE_MATCHING } : {};
   return parseAutoencoderConfig({
     space,
     imageSize,
     patchSize,
     featureChannels: space === "vae" ? 0 : options.featureChannels ?? 0,
     decoder,
-    ...(space === "vae" ? { vae: { channels: size === "tiny" ? 4 : 16, klWeight: 1e-6 } } : {}),
+    ...(isVariational(space) ? { vae: { ...vae, ...matched } } : {}),
     ...(hasResidual(space) ? { residual } : {}),
   });
+}
+
+/** Whether a latent space is that of a variational autoencoder, whose latents hold no frozen features. */
+export function isVariational(space: SpaceName): boolean {
+  return space === "vae" || space === "va-vae";
 }
 
 /** Whether a latent space has a residual encoder. */
@@ -134,21 +157,23 @@ export function parseAutoencoderConfig(input: unknown): AutoencoderConfig {
   return parsed.data;
 }
 
-function decoderFor(size: AutoencoderSize, patchSize: number): DecoderConfig {
-  const small = { blocks: 1, midAttention: true, attentionLevels: 0 };
-  const found = size === "published"
-    ? PUBLISHED_DECODER
-    : size === "tiny"
-    ? { ...small, channels: [8, 4], outPatch: 2 }
-    : patchSize === 8
-    ? { ...small, channels: [64, 48, 24], outPatch: 2 }
-    : { ...small, channels: [64, 48], outPatch: 2 };
-  if (decoderScale(found) !== patchSize) {
-    throw new ConfigError(
-      `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,
-    );
+/** Which published variational autoencoder a size means in a space, if any. */
+function publishedVaeName(size: AutoencoderSize, space: SpaceName): PublishedVaeName | undefined {
+  if (!isPublishedVaeName(size)) {
+    if (size !== "published" || !isVariational(space)) return undefined;
+    return space === "vae" ? "kl-f16d16" : "kl-f16d32";
   }
-  return found;
+  if (isVariational(space)) return size;
+  throw new ConfigError(
+    `Cannot use autoencoder settings: size "${size}" is one of vae and va-vae, got ${space}`,
+  );
+}
+
+function decoderFor(size: AutoencoderSize, patchSize: number | undefined): DecoderConfig {
+  const small = { blocks: 1, midAttention: true, attentionLevels: 0 };
+  if (size === "published") return PUBLISHED_DECODER;
+  if (size === "tiny") return { ...small, channels: [8, 4], outPatch: 2 };
+  return { ...small, channels: patchSize === 8 ? [64, 48, 24] : [64, 48], outPatch: 2 };
 }
 
 const count = z.int().positive();
@@ -159,6 +184,19 @@ const decoderSchema = z.strictObject({
   midAttention: z.boolean(),
   attentionLevels: z.int().nonnegative(),
   outPatch: count,
+  groups: count.optional(),
+});
+
+const vaeSchema = z.strictObject({
+  channels: count,
+  klWeight: z.number().nonnegative(),
+  encoderBlocks: count.optional(),
+  quantConvs: z.boolean().optional(),
+  featureMatching: z.strictObject({
+    weight: z.number().nonnegative(),
+    cosineMargin: z.number().min(0).max(2),
+    distanceMargin: z.number().min(0).max(2),
+  }).optional(),
 });
 
 const autoencoderSchema = z.strictObject({
@@ -167,7 +205,7 @@ const autoencoderSchema = z.strictObject({
   patchSize: count,
   featureChannels: z.int().nonnegative(),
   decoder: decoderSchema,
-  vae: z.strictObject({ channels: count, klWeight: z.number().nonnegative() }).optional(),
+  vae: vaeSchema.optional(),
   residual: z.strictObject({
     channels: count,
     width: count,
@@ -186,8 +224,14 @@ const autoencoderSchema = z.strictObject({
   if (decoderScale(config.decoder) !== config.patchSize) {
     complain(`the decoder must scale by patchSize ${config.patchSize}, got ${decoderScale(config.decoder)}`);
   }
-  if ((config.space === "vae") !== (config.vae !== undefined)) {
-    complain('"vae" belongs to the space vae alone');
+  const { groups } = config.decoder,
+    odd = config.decoder.channels.find((width) => width % (groups ?? 1) !== 0);
+  if (odd !== undefined) complain(`decoder.groups must divide ${odd} channels, got ${groups}`);
+  if (isVariational(config.space) !== (config.vae !== undefined)) {
+    complain('"vae" belongs to the spaces vae and va-vae alone');
+  }
+  if ((config.space === "va-vae") !== (config.vae?.featureMatching !== undefined)) {
+    complain('"vae.featureMatching" belongs to the space va-vae alone');
   }
   if (hasResidual(config.space) !== (config.residual !== undefined)) {
     complain('"residual" belongs to the spaces svg and svg-noalign alone');

@@ -61,7 +61,7 @@ function randomBatch(config: AutoencoderConfig, batchSize: number): AutoencoderB
     emaDecay: scalar(0.99),
   };
   if (config.vae) batch.noiseBNZ = normal(latentChannels(config));
-  else batch.featuresBND = normal(featureChannels);
+  if (featureChannels > 0) batch.featuresBND = normal(featureChannels);
   if (config.residual) batch.maskB = float32(new Float32Array(batchSize), [batchSize]);
   return batch;
 }

@@ -7,7 +7,7 @@ import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
 import type { Dataset } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
-import { CompiledAutoencoder, type FrozenEncoder } from "./compiled.ts";
+import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
 import type { AutoencoderConfig } from "./config.ts";
 import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
@@ -74,7 +74,7 @@ export interface TrainAutoencoderOptions {
   readonly train: Dataset;
   /** Images that are never trained on, for the curve. */
   readonly heldOut: Dataset;
-  /** The frozen encoder; needed by all spaces but `vae`. */
+  /** The frozen encoder; needed by all spaces but `vae`, by `va-vae` in training alone. */
   readonly encoder?: FrozenEncoder;
   /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
   readonly perceptual?: PerceptualLoss;
@@ -158,6 +158,7 @@ export function scheduleSteps(schedule: ResolvedSchedule): number {
 export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
   const { config, encoder, device = "auto", threads, onCheckpoint } = options;
   expectImages(config, options.train, options.heldOut);
+  expectEncoder(config, encoder);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
   const initial = options.resume ?? initAutoencoderState(new Rng(schedule.seed).split("init"), config);
   const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device, threads });
@@ -229,7 +230,7 @@ async function trainingImages(
 ): Promise<TrainingImages> {
   const { config, encoder, cacheBytes = 2 ** 30, onFeatures } = options;
   return await TrainingImages.prepare(options.train, config, {
-    encoder: config.vae ? undefined : encoder,
+    encoder: config.featureChannels > 0 ? encoder : undefined,
     flip,
     cacheBytes,
     onProgress: onFeatures && ((done, total) => onFeatures(done, total)),

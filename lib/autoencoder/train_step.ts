@@ -6,12 +6,20 @@
 import * as tf from "@tensorflow/tfjs";
 import { type HostTensor, isHostTensor, mapTree, type Rng, scalar } from "novae/tensor/mod.ts";
 import { imageDinoFromUnit } from "novae/dino/mod.ts";
-import { type AdamState, adamW, clipByGlobalNorm, emaUpdate, initAdam, valueAndGrads } from "novae/nn/mod.ts";
+import {
+  type AdamState,
+  adamW,
+  clipByGlobalNorm,
+  emaUpdate,
+  initAdam,
+  type LossAndGrads,
+  valueAndGrads,
+} from "novae/nn/mod.ts";
 import type { AutoencoderConfig } from "./config.ts";
-import { klScale, type PerceptualLoss, reconstructionLoss, type ReconstructionWeights } from "./losses.ts";
+import { type PerceptualLoss, reconstructionLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, initAutoencoder } from "./model.ts";
 import { alignToBatch, encodeResidual, maskResidual } from "./svg/mod.ts";
-import { encodePosterior, klDivergence, samplePosterior } from "./vae/mod.ts";
+import { type LossWithParts, matchingWeight, vaeLoss, type VaeLossParts, type VaeTerms } from "./vae/mod.ts";
 
 /** What a training carries from update to update. */
 export interface AutoencoderState<T = tf.Tensor> {
@@ -33,7 +41,7 @@ export interface AutoencoderBatch<T = tf.Tensor> {
   featuresBND?: T;
   /** 1 for images whose residual is masked, `[B]`; for `svg` and `svg-noalign`. */
   maskB?: T;
-  /** Standard normal noise `[B, N, Z]`; for `vae`. */
+  /** Standard normal noise `[B, N, Z]`; for `vae` and `va-vae`. */
   noiseBNZ?: T;
   /** Step size of this update, a scalar. */
   learningRate: T;
@@ -43,11 +51,11 @@ export interface AutoencoderBatch<T = tf.Tensor> {
 
 /** Scalars of an update. */
 export interface AutoencoderMetrics<T = tf.Tensor> {
-  /** Parts of the loss by name; `kl` for `vae`. */
+  /** Parts of the loss by name; `kl` for `vae` and `va-vae`, `matching` and `matchingWeight` for `va-vae`. */
   [name: string]: T;
   /** What is minimised. */
   loss: T;
-  /** The loss without the KL divergence. */
+  /** The loss of the reconstruction alone. */
   reconstruction: T;
   /** Norm of all gradients before clipping. */
   gradientNorm: T;
@@ -92,10 +100,7 @@ export function initAutoencoderState(rng: Rng, config: AutoencoderConfig): Autoe
  */
 export function autoencoderStep(options: AutoencoderStepOptions): AutoencoderStep {
   return (state, batch) => {
-    const { loss, aux, grads } = valueAndGrads(
-      (params: AutoencoderParams) => autoencoderLoss(params, batch, options),
-      state.params,
-    );
+    const { loss, aux, grads } = autoencoderGradients(state.params, batch, options);
     const { grads: clipped, norm } = clipByGlobalNorm(grads, options.maxGradientNorm);
     const step = tf.add(state.step, 1) as tf.Scalar;
     const learningRate = batch.learningRate as tf.Scalar;
@@ -108,30 +113,69 @@ export function autoencoderStep(options: AutoencoderStepOptions): AutoencoderSte
   };
 }
 
-/** The loss of a batch and its parts. */
+/** Parts of the loss of a batch; the terms of the `vae` and `va-vae` where they are trained. */
+export interface AutoencoderLossParts extends Partial<VaeTerms> {
+  /** The reconstruction loss. */
+  readonly reconstruction: tf.Scalar;
+}
+
+/** The loss of a batch, its parts and its gradients, with the `va-vae`'s adaptive weight. */
+export function autoencoderGradients(
+  params: AutoencoderParams,
+  batch: AutoencoderBatch,
+  options: AutoencoderStepOptions,
+): LossAndGrads<AutoencoderParams, AutoencoderLossParts> {
+  const { vae } = options.config;
+  const reconstruction = (zBNZ: tf.Tensor) => reconstructionOf(zBNZ, params, batch, options);
+  const matching = vae && matchingWeight(vaeParts(params, batch, options), reconstruction, vae);
+  return valueAndGrads((at: AutoencoderParams) => autoencoderLoss(at, batch, options, matching), params);
+}
+
+/**
+ * The loss of a batch and its parts.
+ *
+ * @param matching the weight of the `va-vae`'s, see {@linkcode matchingWeight}; that of the settings if omitted.
+ */
 export function autoencoderLoss(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   options: AutoencoderStepOptions,
-): { loss: tf.Scalar; aux: { reconstruction: tf.Scalar; kl?: tf.Scalar } } {
+  matching?: tf.Scalar,
+): LossWithParts<AutoencoderLossParts> {
   const { config } = options;
-  const imageSigned = imageSignedFromUnit(batch.imageUnitBHWC);
-  const compare = (zBNZ: tf.Tensor) =>
-    reconstructionLoss(
-      imageSigned,
-      decodeTokens(zBNZ, params.decoder),
-      options.reconstruction,
-      options.perceptual,
-    );
-  if (config.vae) {
-    const posterior = encodePosterior(imageSigned, params.encoder!);
-    const reconstruction = compare(samplePosterior(posterior, batch.noiseBNZ!));
-    const kl = klDivergence(posterior);
-    const weighted = tf.mul(kl, config.vae.klWeight * klScale(config.imageSize));
-    return { loss: tf.add(reconstruction, weighted) as tf.Scalar, aux: { reconstruction, kl } };
-  }
-  const reconstruction = compare(trainingLatents(params, batch, config));
-  return { loss: reconstruction, aux: { reconstruction } };
+  const compare = (zBNZ: tf.Tensor) => {
+    const reconstruction = reconstructionOf(zBNZ, params, batch, options);
+    return { loss: reconstruction, aux: { reconstruction } };
+  };
+  if (config.vae) return vaeLoss(vaeParts(params, batch, options), compare, config.vae, matching);
+  return compare(trainingLatents(params, batch, config));
+}
+
+/** What the decoder makes of latents, compared with the images. */
+function reconstructionOf(
+  zBNZ: tf.Tensor,
+  params: AutoencoderParams,
+  batch: AutoencoderBatch,
+  { config, reconstruction, perceptual }: AutoencoderStepOptions,
+): tf.Scalar {
+  const decoded = decodeTokens(zBNZ, params.decoder, config.decoder.groups);
+  return reconstructionLoss(imageSignedFromUnit(batch.imageUnitBHWC), decoded, reconstruction, perceptual);
+}
+
+/** What the loss of a variational autoencoder is made of. */
+function vaeParts(
+  params: AutoencoderParams,
+  batch: AutoencoderBatch,
+  { config }: AutoencoderStepOptions,
+): VaeLossParts {
+  return {
+    encoder: params.encoder!,
+    projectionZD: params.projection,
+    imageSignedBHWC: imageSignedFromUnit(batch.imageUnitBHWC),
+    noiseBNZ: batch.noiseBNZ!,
+    featuresBND: batch.featuresBND,
+    groups: config.decoder.groups,
+  };
 }
 
 /** Latents of a batch as the decoder sees them in training: residual masked, and aligned with batch statistics. */

@@ -30,7 +30,7 @@ export interface AutoencoderFile extends AutoencoderStats {
   readonly config: AutoencoderConfig;
   /** Weights. */
   readonly params: AutoencoderParams<HostTensor>;
-  /** Hash of the frozen encoder it was trained with; undefined for `vae`. */
+  /** Hash of the frozen encoder it was trained with; undefined for `vae`. The `va-vae` does without it afterwards. */
   readonly encoderHash?: string;
   /** Free text by key. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -98,7 +98,7 @@ export async function readAutoencoder(path: string): Promise<AutoencoderFile> {
 /**
  * Reads an autoencoder and compiles it when it is first used.
  *
- * @param options the frozen encoder (for all spaces but `vae`), the device and the batch size.
+ * @param options the frozen encoder (for all spaces but `vae` and `va-vae`), the device and the batch size.
  * @throws WeightsError as {@linkcode readAutoencoder}, and if the encoder is not the one it was trained with.
  */
 export async function loadAutoencoder(
@@ -106,7 +106,7 @@ export async function loadAutoencoder(
   options: Pick<CompiledAutoencoderOptions, "encoder" | "device" | "threads" | "batchSize"> = {},
 ): Promise<CompiledAutoencoder> {
   const { config, params, stats, alignment, encoderHash } = await readAutoencoder(path);
-  if (encoderHash !== undefined && options.encoder?.hash !== encoderHash) {
+  if (!config.vae && encoderHash !== undefined && options.encoder?.hash !== encoderHash) {
     throw new WeightsError(
       `Cannot load autoencoder ${path}: it was trained with encoder ${encoderHash.slice(0, 12)}…, got ${
         options.encoder ? `${options.encoder.hash.slice(0, 12)}…` : "none"
@@ -124,7 +124,7 @@ function missingPart(
     encoderHash?: string;
   },
 ): string | undefined {
-  if (config.space !== "vae" && encoderHash === undefined) return "the hash of its encoder";
+  if (!config.vae && encoderHash === undefined) return "the hash of its encoder";
   if (config.space === "svg" && alignment === undefined) return "statistics of the alignment";
   return undefined;
 }

@@ -12,12 +12,14 @@ import { type DatasetName, type DatasetSplits, loadDataset } from "novae/data/mo
 import type { TrainLogEntry } from "novae/nn/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import {
+  AUTOENCODER_SIZES,
   type AutoencoderConfig,
   type AutoencoderEvaluation,
   type AutoencoderSize,
   type AutoencoderState,
   countParameters,
   initAutoencoderState,
+  isPublishedVaeName,
   measureTrainingSpeed,
   namedAutoencoder,
   parseAutoencoderConfig,
@@ -86,7 +88,9 @@ export function registerTrainAutoencoder(train: Command): void {
     .option("--test <n>", "held-out images", parseCount, 2_000)
     .option("--encoder <file>", "the frozen encoder; needed by all spaces but vae")
     .addOption(
-      new Option("--size <name>", "named size").choices(["tiny", "micro", "published"]).default("micro"),
+      new Option("--size <name>", "named size; kl-… are those of vae and va-vae").choices([
+        ...AUTOENCODER_SIZES,
+      ]).default("micro"),
     )
     .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)
@@ -165,7 +169,7 @@ async function resolveConfig(
   const named = namedAutoencoder(size, {
     space,
     imageSize,
-    patchSize: encoder?.config.patchSize ?? imageSize / 8,
+    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? imageSize / 8,
     featureChannels: encoder?.width,
   });
   const base = { model: named, schedule: resolveSchedule({ images: options.images, flip, seed }) };
