@@ -7,9 +7,14 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { conv2dCHW, type ConvParams, type NormParams, upsampleConv2dCHW } from "novae/nn/mod.ts";
+import {
+  conv2dCHW,
+  type ConvParams,
+  groupNormSilu,
+  type NormParams,
+  upsampleConv2dCHW,
+} from "novae/nn/mod.ts";
 import { TO_CHW, TO_HWC } from "../decoder.ts";
-import { groupNormSilu } from "../group_norm_silu.ts";
 
 /** Groups and epsilon of the normalisations in the blocks on the latent grid; PyTorch's default epsilon. */
 const POOL_GROUPS = 4, POOL_EPS = 1e-5;
