@@ -8,6 +8,7 @@ import {
   CompiledAutoencoder,
   DEFAULT_RECONSTRUCTION_WEIGHTS,
   denormalizeLatents,
+  hasFeatures,
   initAutoencoder,
   latentChannels,
   meanPsnr,
@@ -62,9 +63,11 @@ async function batchOf(config: AutoencoderConfig): Promise<AutoencoderBatch<Host
     batch.noiseBNZ = float32(rng.normal(3 * 16 * config.vae.channels), [3, 16, config.vae.channels]);
     return batch;
   }
-  const encoder = tinyEncoder();
-  batch.featuresBND = (await encoder.features(images)).patchesBND;
-  await encoder.dispose();
+  if (hasFeatures(config.space)) {
+    const encoder = tinyEncoder();
+    batch.featuresBND = (await encoder.features(images)).patchesBND;
+    await encoder.dispose();
+  }
   if (config.residual) batch.maskB = float32([0, 1, 0], [3]);
   return batch;
 }
@@ -76,7 +79,7 @@ function livelyParams(config: AutoencoderConfig): AutoencoderParams<HostTensor> 
 
 async function autoencoderOf(space: SpaceName, batchSize = 8): Promise<CompiledAutoencoder> {
   const config = tinyConfig(space), params = livelyParams(config);
-  const encoder = space === "vae" ? undefined : tinyEncoder();
+  const encoder = hasFeatures(space) ? tinyEncoder() : undefined;
   const options = { encoder, device: "cpu", batchSize } as const;
   const autoencoder = new CompiledAutoencoder(config, params, options);
   const images = new DiscImages(20);
@@ -261,7 +264,7 @@ Deno.test("all spaces share the decoder, and the sizes have the channels of the 
       namedAutoencoder("micro", { space, imageSize, patchSize, featureChannels: 96 })
     );
     for (const config of configs) assert.deepEqual(config.decoder, configs[0].decoder);
-    assert.deepEqual(configs.map(latentChannels), [16, 96, 104, 104]);
+    assert.deepEqual(configs.map(latentChannels), [16, 8, 96, 104, 104]);
   }
   const a = initAutoencoder(new Rng(1), tinyConfig("vae")),
     b = initAutoencoder(new Rng(1), tinyConfig("svg"));

@@ -25,18 +25,26 @@ export interface AutoencoderConfig {
   readonly imageSize: number;
   /** Rows and columns of pixels that a latent token stands for. */
   readonly patchSize: number;
-  /** Width D of the frozen features; 0 for the `vae`. */
+  /** Width D of the frozen features; 0 for spaces without them. */
   readonly featureChannels: number;
   /** Form of the decoder. */
   readonly decoder: DecoderConfig;
   /** For `vae` alone. */
   readonly vae?: VaeConfig;
-  /** For `svg` and `svg-noalign` alone. */
+  /** For `svg`, `svg-noalign` and `residual` alone. */
   readonly residual?: ResidualConfig;
+  /**
+   * Noise τ with which the decoder is trained, to make it robust to imperfect latents; for spaces other than `vae`.
+   * Each image's latents get normal noise of a standard deviation drawn uniformly from [0, τ]. None if omitted.
+   */
+  readonly noiseTau?: number;
 }
 
-/** Named sizes of the networks. */
-export type AutoencoderSize = "tiny" | "micro" | "published";
+/** Named sizes of the networks, from the smallest. */
+export const AUTOENCODER_SIZES = ["tiny", "micro", "small", "published"] as const;
+
+/** Name of a size. */
+export type AutoencoderSize = typeof AUTOENCODER_SIZES[number];
 
 /** The decoder of SVG and of latent diffusion at 16-fold up-sampling. */
 export const PUBLISHED_DECODER: DecoderConfig = {
@@ -45,6 +53,23 @@ export const PUBLISHED_DECODER: DecoderConfig = {
   midAttention: true,
   attentionLevels: 1,
   outPatch: 1,
+};
+
+const LIGHT = { blocks: 1, midAttention: true, attentionLevels: 0, outPatch: 2 } as const;
+
+/** Form of each size's decoder, and its channels by patch. */
+const DECODERS: Readonly<
+  Record<AutoencoderSize, Omit<DecoderConfig, "channels"> & { channels: Record<number, readonly number[]> }>
+> = {
+  tiny: { ...LIGHT, channels: { 4: [8, 4] } },
+  micro: { ...LIGHT, channels: { 4: [64, 48], 8: [64, 48, 24] } },
+  small: {
+    ...LIGHT,
+    attentionLevels: 1,
+    outPatch: 1,
+    channels: { 4: [256, 128, 64], 8: [256, 128, 128, 64], 16: [256, 128, 128, 64, 64] },
+  },
+  published: { ...PUBLISHED_DECODER, channels: { 16: PUBLISHED_DECODER.channels } },
 };
 
 const TINY_RESIDUAL: ResidualConfig = {
@@ -69,6 +94,24 @@ const MICRO_RESIDUAL: ResidualConfig = {
   maskProbability: 0.1,
 };
 
+const SMALL_RESIDUAL: ResidualConfig = {
+  channels: 8,
+  width: 192,
+  depth: 4,
+  heads: 6,
+  mlpRatio: 4,
+  activation: "gelu",
+  classToken: false,
+  maskProbability: 0.1,
+};
+
+const RESIDUALS: Readonly<Record<AutoencoderSize, ResidualConfig>> = {
+  tiny: TINY_RESIDUAL,
+  micro: MICRO_RESIDUAL,
+  small: SMALL_RESIDUAL,
+  published: PUBLISHED_RESIDUAL,
+};
+
 /** What is chosen beside the size's name. */
 export interface NamedAutoencoderOptions {
   /** The latent space. */
@@ -77,36 +120,51 @@ export interface NamedAutoencoderOptions {
   readonly imageSize: number;
   /** Rows and columns of pixels that a latent token stands for. */
   readonly patchSize: number;
-  /** Width D of the frozen features; without meaning for the `vae`. */
+  /** Width D of the frozen features; without meaning for spaces without them. */
   readonly featureChannels?: number;
+  /** Residual channels R, e.g. 4, 8, 16 or 32; those of the size if omitted. */
+  readonly residualChannels?: number;
+  /** Noise τ with which the decoder is trained; none if omitted. */
+  readonly noiseTau?: number;
 }
 
 /**
  * The settings of a named size.
  *
- * `published` is the paper's (patches of 16), `micro` what two processor cores train in minutes (patches of 4 or 8),
- * `tiny` for tests (patches of 4).
+ * `published` is the paper's (patches of 16), `small` half its width and a third of its blocks (patches of 4, 8 or
+ * 16), `micro` what two processor cores train in minutes (patches of 4 or 8), `tiny` for tests (patches of 4). Only
+ * `published` has dropout. The residual of the space `residual` is never masked, since nothing stands beside it.
  *
  * @throws ConfigError if the size has no decoder for the patch.
  */
 export function namedAutoencoder(size: AutoencoderSize, options: NamedAutoencoderOptions): AutoencoderConfig {
-  const { space, imageSize, patchSize } = options;
+  const { space, imageSize, patchSize, noiseTau } = options;
   const decoder = decoderFor(size, patchSize);
-  const residual = size === "tiny" ? TINY_RESIDUAL : size === "micro" ? MICRO_RESIDUAL : PUBLISHED_RESIDUAL;
+  const residual = {
+    ...RESIDUALS[size],
+    ...(options.residualChannels !== undefined && { channels: options.residualChannels }),
+    ...(space === "residual" && { maskProbability: 0 }),
+  };
   return parseAutoencoderConfig({
     space,
     imageSize,
     patchSize,
-    featureChannels: space === "vae" ? 0 : options.featureChannels ?? 0,
+    featureChannels: hasFeatures(space) ? options.featureChannels ?? 0 : 0,
     decoder,
     ...(space === "vae" ? { vae: { channels: size === "tiny" ? 4 : 16, klWeight: 1e-6 } } : {}),
     ...(hasResidual(space) ? { residual } : {}),
+    ...(noiseTau !== undefined && { noiseTau }),
   });
 }
 
 /** Whether a latent space has a residual encoder. */
 export function hasResidual(space: SpaceName): boolean {
-  return space === "svg" || space === "svg-noalign";
+  return space === "svg" || space === "svg-noalign" || space === "residual";
+}
+
+/** Whether the latents of a space hold the features of a frozen encoder. */
+export function hasFeatures(space: SpaceName): boolean {
+  return space === "svg" || space === "svg-noalign" || space === "dino";
 }
 
 /** Latent channels Z. */
@@ -135,20 +193,11 @@ export function parseAutoencoderConfig(input: unknown): AutoencoderConfig {
 }
 
 function decoderFor(size: AutoencoderSize, patchSize: number): DecoderConfig {
-  const small = { blocks: 1, midAttention: true, attentionLevels: 0 };
-  const found = size === "published"
-    ? PUBLISHED_DECODER
-    : size === "tiny"
-    ? { ...small, channels: [8, 4], outPatch: 2 }
-    : patchSize === 8
-    ? { ...small, channels: [64, 48, 24], outPatch: 2 }
-    : { ...small, channels: [64, 48], outPatch: 2 };
-  if (decoderScale(found) !== patchSize) {
-    throw new ConfigError(
-      `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,
-    );
-  }
-  return found;
+  const { channels, ...form } = DECODERS[size], found = channels[patchSize];
+  if (found !== undefined) return { channels: found, ...form };
+  throw new ConfigError(
+    `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,
+  );
 }
 
 const count = z.int().positive();
@@ -159,6 +208,7 @@ const decoderSchema = z.strictObject({
   midAttention: z.boolean(),
   attentionLevels: z.int().nonnegative(),
   outPatch: count,
+  groups: count.optional(),
 });
 
 const autoencoderSchema = z.strictObject({
@@ -177,7 +227,10 @@ const autoencoderSchema = z.strictObject({
     activation: z.enum(["gelu", "geluErf"]),
     classToken: z.boolean(),
     maskProbability: z.number().min(0).max(1),
+    dropout: z.number().min(0).lt(1).optional(),
+    attentionDropout: z.number().min(0).lt(1).optional(),
   }).optional(),
+  noiseTau: z.number().nonnegative().optional(),
 }).superRefine((config, context) => {
   const complain = (message: string) => context.addIssue({ code: "custom", message });
   if (config.imageSize % config.patchSize !== 0) {
@@ -190,13 +243,31 @@ const autoencoderSchema = z.strictObject({
     complain('"vae" belongs to the space vae alone');
   }
   if (hasResidual(config.space) !== (config.residual !== undefined)) {
-    complain('"residual" belongs to the spaces svg and svg-noalign alone');
+    complain('"residual" belongs to the spaces svg, svg-noalign and residual alone');
   }
-  if ((config.space === "vae") !== (config.featureChannels === 0)) {
-    complain(`featureChannels must be 0 for vae and positive otherwise, got ${config.featureChannels}`);
+  if (hasFeatures(config.space) !== (config.featureChannels > 0)) {
+    const wanted = hasFeatures(config.space) ? "positive" : "0";
+    complain(`featureChannels must be ${wanted} for ${config.space}, got ${config.featureChannels}`);
   }
-  const { residual } = config;
-  if (residual && residual.width % residual.heads !== 0) {
+  if (config.vae && config.noiseTau !== undefined) complain('"noiseTau" is not for the space vae');
+  checkNetworks(config, complain);
+});
+
+function checkNetworks(
+  { space, decoder, residual }: AutoencoderConfig,
+  complain: (message: string) => void,
+): void {
+  const { groups } = decoder;
+  const undivided = groups === undefined ? undefined : decoder.channels.find((width) => width % groups !== 0);
+  if (undivided !== undefined) {
+    complain(`decoder.groups must divide the channels ${undivided}, got ${groups}`);
+  }
+  if (groups !== undefined && space === "vae") complain("decoder.groups is not for the space vae");
+  if (!residual) return;
+  if (residual.width % residual.heads !== 0) {
     complain(`residual.heads must divide the width ${residual.width}, got ${residual.heads}`);
   }
-});
+  if (space === "residual" && residual.maskProbability > 0) {
+    complain(`residual.maskProbability must be 0 for residual, got ${residual.maskProbability}`);
+  }
+}

@@ -15,6 +15,8 @@ export * from "./model.ts";
 export * from "./resnet_block.ts";
 export * from "./speed.ts";
 export * from "./svg/mod.ts";
+export * from "./svg/published_svg.ts";
+export * from "./svg/published_weights.ts";
 export * from "./train.ts";
 export * from "./train_step.ts";
 export * from "./training_data.ts";

@@ -1,5 +1,5 @@
 /**
- * The networks of the four latent spaces as pure functions over one tree of parameters.
+ * The networks of the latent spaces as pure functions over one tree of parameters.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export interface AutoencoderParams<T = tf.Tensor> {
   decoder: DecoderParams<T>;
   /** The encoder of the `vae`. */
   encoder?: ConvEncoderParams<T>;
-  /** The residual encoder of `svg` and `svg-noalign`. */
+  /** The residual encoder of `svg`, `svg-noalign` and `residual`. */
   residual?: ResidualEncoderParams<T>;
 }
 
@@ -72,10 +72,11 @@ export function imageUnitFromSigned(imageSigned: tf.Tensor): tf.Tensor {
  * Decodes latent tokens.
  *
  * @param zBNZ `[B, N, Z]`, N a square number.
+ * @param groups of the decoder's normalisations, as in its settings.
  * @returns `imageSigned` `[B, H, W, 3]`, not clipped.
  */
-export function decodeTokens(zBNZ: tf.Tensor, params: DecoderParams): tf.Tensor4D {
+export function decodeTokens(zBNZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {
   const [batch, tokens, channels] = zBNZ.shape;
   const grid = Math.sqrt(tokens);
-  return decodeLatents(tf.reshape(zBNZ, [batch, grid, grid, channels]), params);
+  return decodeLatents(tf.reshape(zBNZ, [batch, grid, grid, channels]), params, groups);
 }

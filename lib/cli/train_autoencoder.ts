@@ -12,11 +12,13 @@ import { type DatasetName, type DatasetSplits, loadDataset } from "novae/data/mo
 import type { TrainLogEntry } from "novae/nn/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import {
+  AUTOENCODER_SIZES,
   type AutoencoderConfig,
   type AutoencoderEvaluation,
   type AutoencoderSize,
   type AutoencoderState,
   countParameters,
+  hasFeatures,
   initAutoencoderState,
   measureTrainingSpeed,
   namedAutoencoder,
@@ -84,9 +86,9 @@ export function registerTrainAutoencoder(train: Command): void {
     .option("--path <path>", "where the data set lies; not needed for solids")
     .option("--train <n>", "images to learn from", parseCount, 10_000)
     .option("--test <n>", "held-out images", parseCount, 2_000)
-    .option("--encoder <file>", "the frozen encoder; needed by all spaces but vae")
+    .option("--encoder <file>", "the frozen encoder; needed by spaces with its features")
     .addOption(
-      new Option("--size <name>", "named size").choices(["tiny", "micro", "published"]).default("micro"),
+      new Option("--size <name>", "named size").choices([...AUTOENCODER_SIZES]).default("micro"),
     )
     .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)
@@ -145,7 +147,7 @@ async function run(options: AutoencoderOptions): Promise<void> {
 }
 
 async function loadFrozen(options: AutoencoderOptions, device: DeviceName): Promise<DinoEncoder | undefined> {
-  if (options.space === "vae") return undefined;
+  if (!hasFeatures(options.space)) return undefined;
   if (options.encoder === undefined) {
     throw new ConfigError(`Cannot train ${options.space}: --encoder must name its frozen encoder, got none`);
   }
