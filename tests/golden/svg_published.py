@@ -252,4 +252,5 @@ def main():
     torch.save({name: value[:24].clone().view(1, 1, -1) for name, value in stats.items()}, FOLDER / "narrow_stats.pt")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,8 @@ export function hasDropout({ dropout = 0, attentionDropout = 0 }: ResidualConfig
 /**
  * Draws the masks of a batch: each value is dropped by itself, with the probability of the settings in steps of 2⁻¹⁶.
  *
- * The published encoder has 6.7 million places an image.
+ * The published encoder has 6.7 million places an image, which take a tenth of a second to draw: much beside the rest
+ * of an update on a fast device, little beside it on a CPU.
  *
  * @param images number of images B.
  * @param tokens patches N of an image.

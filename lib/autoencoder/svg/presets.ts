@@ -101,7 +101,7 @@ export type SvgPresetName = "svg-vits16plus-256";
  * - the discriminator is to start at step 5001, but the steps of both optimisers are counted: it learns from update
  *   2,500 on and the decoder heeds it from update 2,501 on, both counted from 0;
  * - a logarithm of the variance divides the reconstruction loss, but no optimiser has it: it stays 0, and is left out;
- * - `embed_dim: 32` and `double_z: true` mean nothing, and are left out.
+ * - `embed_dim: 32` serves a normalisation that nothing uses and `double_z: true` nothing at all: both are left out.
  */
 export const SVG_PRESETS: Readonly<Record<SvgPresetName, SvgPreset>> = {
   "svg-vits16plus-256": {

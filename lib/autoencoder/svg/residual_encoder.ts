@@ -151,8 +151,8 @@ export function countResidualParams(config: ResidualConfig, patchSize: number, t
  * *Source*: `create_small_vit_s` of SVG, torchvision's `VisionTransformer` (pre-norm blocks, learned positions, exact
  * GELU, dropout of tokens, attention weights, hidden layers and branches) with the head Linear, GELU, Linear on each
  * token. *Differs*: the class token can be left out, since its output is never used; the masks of the dropout are
- * inputs. SVG's module also makes a normalisation of 40 channels (`norm_vit`) that nothing uses, and its settings
- * `embed_dim` and `double_z` mean nothing: there are none of these here.
+ * inputs. SVG's module also makes a normalisation of 40 channels (`norm_vit`) that nothing uses and that `embed_dim`
+ * is there for, and its `double_z` means nothing: there are none of these here.
  *
  * @param imageDinoBHWC images as the frozen encoder sees them (ImageNet-normalised).
  * @param masks what training drops; nothing is dropped without them.
