@@ -3,6 +3,7 @@ import { join } from "node:path";
 import {
   type AutoencoderToSave,
   CompiledAutoencoder,
+  hasFeatures,
   initAutoencoder,
   latentChannels,
   loadAutoencoder,
@@ -34,7 +35,7 @@ function modelOf(space: SpaceName, encoderHash: string): AutoencoderToSave {
     alignment: space === "svg"
       ? { featureMean: 0.1, featureStd: 1.25, residualMean: -0.3, residualStd: 1 / 3 }
       : undefined,
-    encoderHash: config.vae ? undefined : encoderHash,
+    encoderHash: hasFeatures(space) ? encoderHash : undefined,
     metadata: { note: "of a test" },
   };
 }

@@ -7,12 +7,18 @@ import type * as tf from "@tensorflow/tfjs";
 import { ConfigError, expectShape, type HostTensor } from "novae/tensor/mod.ts";
 import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
 import { imageDinoFromUnit } from "novae/dino/mod.ts";
-import type { Autoencoder, LatentStats, SpaceName } from "./autoencoder.ts";
+import type { AlignmentMode, Autoencoder, EncodeOptions, LatentStats, SpaceName } from "./autoencoder.ts";
 import { concatChannels, imagesAtOnce, inBatches } from "./_batches.ts";
-import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import { type AutoencoderConfig, hasFeatures, latentChannels, latentGrid } from "./config.ts";
 import type { DecoderParams } from "./decoder.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, imageUnitFromSigned } from "./model.ts";
-import { type AlignmentStats, alignResidual, encodeResidual, type ResidualEncoderParams } from "./svg/mod.ts";
+import {
+  type AlignmentStats,
+  alignResidual,
+  batchAlignment,
+  encodeResidual,
+  type ResidualEncoderParams,
+} from "./svg/mod.ts";
 import { type ConvEncoderParams, encodePosterior } from "./vae/mod.ts";
 
 /** What an autoencoder needs of the frozen encoder; a `DinoEncoder` is one. */
@@ -27,10 +33,12 @@ export interface FrozenEncoder {
 
 /** What belongs to an autoencoder beside its parameters. */
 export interface CompiledAutoencoderOptions {
-  /** The frozen encoder; needed by all spaces but `vae` and `va-vae`. It is not disposed with the autoencoder. */
+  /** The frozen encoder; needed by spaces whose latents hold its features. It is not disposed with the autoencoder. */
   readonly encoder?: FrozenEncoder;
-  /** Statistics of the alignment; needed by `svg` to encode. */
+  /** Statistics of the alignment; needed by `svg` to encode, unless those of each batch are used. */
   readonly alignment?: AlignmentStats;
+  /** What `encode` does unless it is told otherwise; default `stored`. */
+  readonly alignmentMode?: AlignmentMode;
   /** Statistics of the latents, carried along for whoever normalises them. */
   readonly stats?: LatentStats;
   /** Where it runs; default `auto`. */
@@ -71,10 +79,11 @@ interface Networks {
 export class CompiledAutoencoder implements Autoencoder {
   /** Its settings. */
   readonly config: AutoencoderConfig;
-  /** The frozen encoder; undefined for variational autoencoders. */
+  /** The frozen encoder; undefined for spaces whose latents do not hold its features. */
   readonly encoder: FrozenEncoder | undefined;
   readonly #batchSize: number;
   readonly #place: Place;
+  readonly #alignmentMode: AlignmentMode;
   #networks: Networks;
   #params: AutoencoderParams<HostTensor>;
   #alignment: AlignmentStats | undefined;
@@ -91,21 +100,22 @@ export class CompiledAutoencoder implements Autoencoder {
     options: CompiledAutoencoderOptions = {},
   ) {
     const { device = "auto", threads, encoder, batchSize = imagesAtOnce(config.imageSize) } = options;
-    if (!config.vae) expectEncoder(config, encoder);
+    if (hasFeatures(config.space)) expectEncoder(config, encoder);
     if (!Number.isInteger(batchSize) || batchSize < 1) {
       throw new RangeError(`Cannot run in batches: batch size must be a positive integer, got ${batchSize}`);
     }
     this.config = config;
-    this.encoder = config.vae ? undefined : encoder;
+    this.encoder = hasFeatures(config.space) ? encoder : undefined;
     this.#batchSize = batchSize;
     this.#params = params;
     this.#alignment = options.alignment;
     this.#stats = options.stats;
     this.#place = { device, threads };
+    this.#alignmentMode = options.alignmentMode ?? "stored";
     this.#networks = compileNetworks(config, params, this.#place);
   }
 
-  /** Which space it is. */
+  /** Which of the spaces it is. */
   get name(): SpaceName {
     return this.config.space;
   }
@@ -157,8 +167,8 @@ export class CompiledAutoencoder implements Autoencoder {
     this.#networks = compileNetworks(this.config, params, this.#place);
   }
 
-  async encode(imageUnitBHWC: HostTensor): Promise<HostTensor> {
-    return this.join(await this.encodeParts(imageUnitBHWC));
+  async encode(imageUnitBHWC: HostTensor, { alignment }: EncodeOptions = {}): Promise<HostTensor> {
+    return this.join(await this.encodeParts(imageUnitBHWC), alignment);
   }
 
   /**
@@ -173,6 +183,7 @@ export class CompiledAutoencoder implements Autoencoder {
     const { encode } = this.#networks;
     const own = encode && await inBatches(imageUnitBHWC, this.#batchSize, encode);
     if (this.config.vae) return { mean: own };
+    if (!hasFeatures(this.name)) return { residual: own };
     const known = features ?? (await this.encoder!.features(imageUnitBHWC)).patchesBND;
     const wanted = [imageUnitBHWC.shape[0], this.grid ** 2, this.config.featureChannels];
     expectShape(`Cannot use features (${this.name})`, known.shape, wanted);
@@ -182,21 +193,22 @@ export class CompiledAutoencoder implements Autoencoder {
   /**
    * Joins the parts to latents, aligning the residual where the space does.
    *
+   * @param mode statistics of the alignment; as the autoencoder was opened if omitted.
    * @returns `[B, N, Z]`.
-   * @throws ConfigError if the alignment's statistics were not measured.
+   * @throws ConfigError if stored statistics of the alignment are wanted and were not measured.
    */
-  join({ features, residual, mean }: LatentParts): HostTensor {
+  join({ features, residual, mean }: LatentParts, mode: AlignmentMode = this.#alignmentMode): HostTensor {
     if (mean) return mean;
     if (!residual) return features!;
-    if (this.name !== "svg") return concatChannels(features!, residual);
-    if (!this.#alignment) {
-      throw new ConfigError("Cannot encode images (svg): the alignment must be measured first");
-    }
-    return concatChannels(features!, alignResidual(residual, this.#alignment));
+    if (!features) return residual;
+    if (this.name !== "svg") return concatChannels(features, residual);
+    const stats = mode === "batch" ? batchAlignment(features, residual) : this.#alignment;
+    if (stats) return concatChannels(features, alignResidual(residual, stats));
+    throw new ConfigError("Cannot encode images (svg): the alignment must be measured first");
   }
 
   async decode(zBNZ: HostTensor): Promise<HostTensor> {
-    expectShape(`Cannot decode latents (${this.name})`, zBNZ.shape, [null, this.grid ** 2, this.channels]);
+    expectLatents(`Cannot decode latents (${this.name})`, zBNZ, this.grid ** 2, this.channels);
     return await inBatches(zBNZ, this.#batchSize, this.#networks.decode);
   }
 
@@ -244,6 +256,26 @@ function compileEncoder(
       config.residual!,
     );
   return jit(encode, { ...place, name: "residual-encoder" });
+}
+
+/** Latents come from elsewhere, from samplers and other programs: their layout and values are checked. */
+function expectLatents(what: string, { shape, data }: HostTensor, tokens: number, channels: number): void {
+  if (shape[1] === channels && (shape.length === 4 || shape[2] === tokens) && channels !== tokens) {
+    throw new TypeError(
+      `${what}: shape must be [any, ${tokens}, ${channels}], channels last, got channels first, [${
+        shape.join(", ")
+      }]`,
+    );
+  }
+  expectShape(what, shape, [null, tokens, channels]);
+  const wrong = (data as Float32Array).findIndex((value) => !Number.isFinite(value));
+  if (wrong < 0) return;
+  const at = [
+    Math.floor(wrong / (tokens * channels)),
+    Math.floor(wrong / channels) % tokens,
+    wrong % channels,
+  ];
+  throw new RangeError(`${what}: values must be finite, got ${data[wrong]} at [${at.join(", ")}]`);
 }
 
 /**

@@ -87,6 +87,23 @@ export function decoderScale(config: DecoderConfig): number {
   return 2 ** (config.channels.length - 1) * config.outPatch;
 }
 
+/** Number of parameters in closed form; 43,076,483 for the published decoder of 392 channels. */
+export function countDecoderParams(config: DecoderConfig, latentChannels: number): number {
+  const conv = (kernel: number, from: number, to: number) => kernel ** 2 * from * to + to;
+  const block = (from: number, to: number) =>
+    2 * from + conv(3, from, to) + 2 * to + conv(3, to, to) + (from === to ? 0 : conv(1, from, to));
+  const attention = (width: number) => 2 * width + 4 * conv(1, width, width);
+  const { channels, blocks, midAttention, attentionLevels, outPatch } = config;
+  const first = channels[0], last = channels[channels.length - 1];
+  let sum = conv(3, latentChannels, first) + 2 * block(first, first) + (midAttention ? attention(first) : 0);
+  channels.forEach((width, level) => {
+    sum += block(channels[Math.max(level - 1, 0)], width) + (blocks - 1) * block(width, width);
+    if (level < attentionLevels) sum += blocks * attention(width);
+    if (level < channels.length - 1) sum += conv(3, width, width);
+  });
+  return sum + 2 * last + conv(3, last, 3 * outPatch ** 2);
+}
+
 /**
  * A new decoder.
  *

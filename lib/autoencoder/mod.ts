@@ -17,6 +17,8 @@ export * from "./pretrained_vae.ts";
 export * from "./resnet_block.ts";
 export * from "./speed.ts";
 export * from "./svg/mod.ts";
+export * from "./svg/published_svg.ts";
+export * from "./svg/published_weights.ts";
 export * from "./taesd/mod.ts";
 export * from "./train.ts";
 export * from "./train_step.ts";

@@ -17,7 +17,7 @@ export interface AutoencoderParams<T = tf.Tensor> {
   decoder: DecoderParams<T>;
   /** The encoder of `vae` and `va-vae`. */
   encoder?: ConvEncoderParams<T>;
-  /** The residual encoder of `svg` and `svg-noalign`. */
+  /** The residual encoder of `svg`, `svg-noalign` and `residual`. */
   residual?: ResidualEncoderParams<T>;
   /** `[Z, D]`: maps latents to the features' width in the training of the `va-vae`. */
   projection?: T;

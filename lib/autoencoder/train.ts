@@ -8,7 +8,7 @@ import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "nova
 import type { Dataset } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
 import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
-import type { AutoencoderConfig } from "./config.ts";
+import { type AutoencoderConfig, hasFeatures } from "./config.ts";
 import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
 import { type AutoencoderParams, roundToHalf } from "./model.ts";
@@ -74,7 +74,7 @@ export interface TrainAutoencoderOptions {
   readonly train: Dataset;
   /** Images that are never trained on, for the curve. */
   readonly heldOut: Dataset;
-  /** The frozen encoder; needed by all spaces but `vae`, by `va-vae` in training alone. */
+  /** The frozen encoder; needed by spaces with its features, and by `va-vae` in training alone. */
   readonly encoder?: FrozenEncoder;
   /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
   readonly perceptual?: PerceptualLoss;
@@ -241,7 +241,8 @@ async function heldOutBatch(options: TrainAutoencoderOptions): Promise<MeasuredB
   const { config, heldOut, encoder, evaluationImages = 256 } = options;
   const count = Math.min(evaluationImages, heldOut.size);
   const images = heldOut.images(Int32Array.from({ length: count }, (_, i) => i));
-  return config.vae ? { images } : { images, features: (await encoder!.features(images)).patchesBND };
+  if (!hasFeatures(config.space)) return { images };
+  return { images, features: (await encoder!.features(images)).patchesBND };
 }
 
 function schedules(schedule: ResolvedSchedule, steps: number) {

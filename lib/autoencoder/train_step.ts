@@ -18,7 +18,7 @@ import {
 import type { AutoencoderConfig } from "./config.ts";
 import { type PerceptualLoss, reconstructionLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, initAutoencoder } from "./model.ts";
-import { alignToBatch, encodeResidual, maskResidual } from "./svg/mod.ts";
+import { alignToBatch, type DropoutMasks, encodeResidual, hasDropout, maskResidual } from "./svg/mod.ts";
 import { type LossWithParts, matchingWeight, vaeLoss, type VaeLossParts, type VaeTerms } from "./vae/mod.ts";
 
 /** What a training carries from update to update. */
@@ -37,12 +37,16 @@ export interface AutoencoderState<T = tf.Tensor> {
 export interface AutoencoderBatch<T = tf.Tensor> {
   /** `[B, H, W, 3]` in [0, 1]. */
   imageUnitBHWC: T;
-  /** Frozen features `[B, N, D]`; absent for `vae`. */
+  /** Frozen features `[B, N, D]`; for spaces that have them, and for `va-vae`. */
   featuresBND?: T;
-  /** 1 for images whose residual is masked, `[B]`; for `svg` and `svg-noalign`. */
+  /** 1 for images whose residual is masked, `[B]`; for spaces with a residual. */
   maskB?: T;
-  /** Standard normal noise `[B, N, Z]`; for `vae` and `va-vae`. */
+  /** What the residual encoder drops; for those with dropout. */
+  dropout?: DropoutMasks<T>;
+  /** Standard normal noise `[B, N, Z]`; for `vae` and `va-vae`, and where the decoder is trained with noise. */
   noiseBNZ?: T;
+  /** Standard deviation of the noise that is added to each image's latents, `[B]`; with `noiseTau`. */
+  noiseStdB?: T;
   /** Step size of this update, a scalar. */
   learningRate: T;
   /** Decay of the moving average in this update, a scalar. */
@@ -178,20 +182,39 @@ function vaeParts(
   };
 }
 
-/** Latents of a batch as the decoder sees them in training: residual masked, and aligned with batch statistics. */
+/**
+ * Latents of a batch as the decoder sees them in training: the residual masked, then aligned with batch statistics;
+ * noise on all of them if the settings say so.
+ *
+ * *Source*: noise `z + σ·ε`, σ uniform in [0, τ] for each image, is RAE's (arXiv 2510.11690). *Differs*: RAE's features
+ * are normalised to unit variance a token, SVG's have standard deviations of 0.16 to 1.55 a channel, so that the same τ
+ * is more noise here.
+ */
 function trainingLatents(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   config: AutoencoderConfig,
 ): tf.Tensor {
-  const featuresBND = batch.featuresBND!;
-  if (!config.residual) return featuresBND;
-  const encoded = encodeResidual(
-    imageDinoFromUnit(batch.imageUnitBHWC),
-    params.residual!,
-    config.residual,
-  );
-  const masked = maskResidual(encoded, params.residual!.maskToken, batch.maskB!);
-  const residual = config.space === "svg" ? alignToBatch(masked, featuresBND) : masked;
-  return tf.concat([featuresBND, residual], 2);
+  const zBNZ = cleanLatents(params, batch, config);
+  if (!config.noiseTau) return zBNZ;
+  return tf.add(zBNZ, tf.mul(batch.noiseBNZ!, tf.reshape(batch.noiseStdB!, [-1, 1, 1])));
+}
+
+function cleanLatents(
+  params: AutoencoderParams,
+  batch: AutoencoderBatch,
+  config: AutoencoderConfig,
+): tf.Tensor {
+  const { featuresBND, imageUnitBHWC, dropout, maskB } = batch;
+  if (!config.residual) return featuresBND!;
+  if (hasDropout(config.residual) && !dropout) {
+    throw new TypeError(
+      `Cannot train ${config.space}: masks of its dropout are needed in the batch, got none`,
+    );
+  }
+  const imageDino = imageDinoFromUnit(imageUnitBHWC);
+  const encoded = encodeResidual(imageDino, params.residual!, config.residual, dropout);
+  const masked = maskResidual(encoded, params.residual!.maskToken, maskB!);
+  if (!featuresBND) return masked;
+  return tf.concat([featuresBND, config.space === "svg" ? alignToBatch(masked, featuresBND) : masked], 2);
 }

@@ -31,6 +31,7 @@ import {
   type SpaceName,
   trainAutoencoder,
   type TrainedAutoencoder,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, CheckpointStore, describeEnvironment } from "novae/experiment/mod.ts";
 import { parseCount } from "./_options.ts";
@@ -62,7 +63,7 @@ interface TrainingConfig {
   data: { name: string; train: number; test: number; hash: string };
   model: AutoencoderConfig;
   schedule: ResolvedSchedule;
-  /** Hash of the frozen encoder, null for the `vae`. */
+  /** Hash of the frozen encoder, null for spaces that are trained without one. */
   encoder: string | null;
 }
 
@@ -86,7 +87,7 @@ export function registerTrainAutoencoder(train: Command): void {
     .option("--path <path>", "where the data set lies; not needed for solids")
     .option("--train <n>", "images to learn from", parseCount, 10_000)
     .option("--test <n>", "held-out images", parseCount, 2_000)
-    .option("--encoder <file>", "the frozen encoder; needed by all spaces but vae")
+    .option("--encoder <file>", "the frozen encoder; needed by spaces with its features and by va-vae")
     .addOption(
       new Option("--size <name>", "named size; kl-… are those of vae and va-vae").choices([
         ...AUTOENCODER_SIZES,
@@ -149,7 +150,7 @@ async function run(options: AutoencoderOptions): Promise<void> {
 }
 
 async function loadFrozen(options: AutoencoderOptions, device: DeviceName): Promise<DinoEncoder | undefined> {
-  if (options.space === "vae") return undefined;
+  if (!trainsWithFeatures(options.space)) return undefined;
   if (options.encoder === undefined) {
     throw new ConfigError(`Cannot train ${options.space}: --encoder must name its frozen encoder, got none`);
   }

@@ -15,6 +15,7 @@ export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./optimizer.ts";
 export * from "./positions.ts";
+export * from "./pytorch_layout.ts";
 export * from "./resize.ts";
 export * from "./schedule.ts";
 export * from "./training_loop.ts";

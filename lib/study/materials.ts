@@ -34,6 +34,7 @@ import {
   scheduleSteps,
   type SpaceName,
   trainAutoencoder,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import {
   classifierConfig,
@@ -235,7 +236,7 @@ export async function provideAutoencoder(
   const model = ownAutoencoder(config, space, encoder.config);
   const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
   const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
-    config: { model, schedule, encoder: space === "vae" ? null : encoder.hash },
+    config: { model, schedule, encoder: trainsWithFeatures(space) ? encoder.hash : null },
   });
   const like = initAutoencoderState(new Rng(0), model);
   const latest = await store.latest();
@@ -248,7 +249,7 @@ export async function provideAutoencoder(
     schedule,
     train: data.train,
     heldOut: data.test,
-    encoder: space === "vae" ? undefined : encoder,
+    encoder: trainsWithFeatures(space) ? encoder : undefined,
     device,
     resume,
     evaluations: 1,
@@ -263,7 +264,7 @@ export async function provideAutoencoder(
     params: trained.params,
     stats: trained.stats,
     alignment: trained.alignment,
-    encoderHash: space === "vae" ? undefined : encoder.hash,
+    encoderHash: trainsWithFeatures(space) ? encoder.hash : undefined,
     metadata: { dataset: data.train.name, datasetHash: data.train.hash, imagesSeen: String(images) },
   });
   return await autoencoderRecord(file, `stages/${stage.name}/ae-${space}.safetensors`, true, encoder);
@@ -282,7 +283,7 @@ function ownAutoencoder({ data }: StudyConfig, space: SpaceName, vit: VitConfig)
     space,
     imageSize: data.imageSize,
     patchSize: vit.patchSize,
-    featureChannels: space === "vae" ? undefined : vit.width,
+    featureChannels: trainsWithFeatures(space) ? vit.width : undefined,
   });
 }
 
