@@ -10,7 +10,9 @@ const modelPath = (name: string) =>
   fileURLToPath(new URL(`../data/models/${name}.safetensors`, import.meta.url));
 const path = modelPath("encoder-solids");
 
-for (const name of ["encoder-solids", "encoder-solids-pictures", "encoder-cifar10"]) {
+const models = [...Deno.readDirSync(new URL("../data/models", import.meta.url))].map(({ name }) => name);
+for (const file of models.filter((name) => /^encoder-.*\.safetensors$/.test(name))) {
+  const name = file.replace(/\.safetensors$/, "");
   Deno.test(`${name} is the encoder that its record describes`, () => assertRecorded(modelPath(name)));
 }
 
