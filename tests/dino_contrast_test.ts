@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
 import { jit, read } from "novae/engine/mod.ts";
-import { loadSolids, multiCrop, packDataset, solidsFactors, solidsViewFactors } from "novae/data/mod.ts";
+import {
+  loadFurtherPictures,
+  loadSolids,
+  multiCrop,
+  packDataset,
+  solidsFactors,
+  solidsViewFactors,
+} from "novae/data/mod.ts";
 import {
   checkRecipe,
   contrastLoss,
@@ -150,6 +157,16 @@ Deno.test("pictures of a solid are kept in a file of their own", async () => {
   assert.equal(kept.hash, made.hash);
   assert.notEqual(kept.hash, plain.hash);
   await Deno.remove(cacheDir, { recursive: true });
+});
+
+Deno.test("further pictures are those of the training images, and there are none beyond solids", async () => {
+  const options = { name: "solids", train: 3, imageSize: 8, cacheDir: null } as const;
+  const pictures = await loadFurtherPictures(options, 2);
+  assert.deepEqual(pictures.map(({ name }) => name), ["solids/train view 1", "solids/train view 2"]);
+  const alone = await loadSolids({ split: "train", count: 3, imageSize: 8, cacheDir: null, view: 2 });
+  assert.equal(pictures[1].hash, alone.hash);
+  assert.deepEqual(await loadFurtherPictures({ name: "cifar10", path: "x" }, 0), []);
+  await assert.rejects(loadFurtherPictures({ name: "cifar10", path: "x" }, 1), /must be solids, got cifar10/);
 });
 
 const recipe: DinoRecipe = {

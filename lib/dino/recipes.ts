@@ -93,30 +93,36 @@ export const SMALL_RECIPE: DinoRecipe = {
   freezeShare: 0.2,
 };
 
+/** What a published recipe is shrunk to. */
+const MINI = {
+  batchSize: 32,
+  steps: 6000,
+  globalSize: 48,
+  localCrops: 2,
+  localSize: 32,
+  learningRate: 1.5e-3,
+  momentum: 0.98,
+  head: { hidden: 256, bottleneck: 64, prototypes: 512 },
+} as const;
+
 /**
- * A published recipe at the sizes of {@linkcode SMALL_RECIPE}: its losses, optimiser, schedules and distortions, on
- * batches, crops and heads for a CPU. What depends on the number of steps is that of a short training: the teacher's
+ * A published recipe at sizes for a CPU: its losses, optimiser, schedules and distortions, on small batches, crops
+ * and heads. What depends on the number of steps is that of a short training: the teacher's
  * average forgets faster, the learning rate is not scaled down with the batch.
  */
 function mini(recipe: DinoRecipe): DinoRecipe {
-  const { batchSize, globalSize, localCrops, steps, momentum, learningRate } = SMALL_RECIPE;
-  const { hidden, bottleneck, prototypes } = SMALL_RECIPE.head;
-  const shrink = (head: DinoHeadConfig) => ({ ...head, hidden, bottleneck, prototypes });
+  const { momentum, ...sizes } = MINI, { steps, globalSize } = sizes;
+  const shrink = (head: DinoHeadConfig) => ({ ...head, ...MINI.head });
   const { gram } = recipe;
   return {
     ...recipe,
-    batchSize,
-    steps,
-    globalSize,
-    localCrops,
-    localSize: 32,
+    ...sizes,
     head: shrink(recipe.head),
     patchHead: recipe.patchHead && shrink(recipe.patchHead),
     gram: gram && { ...gram, cropSize: 2 * globalSize, refreshSteps: [steps / 20, steps / 20] },
     dropPath: recipe.dropPath && { ...recipe.dropPath, rate: 0.1 },
-    learningRate,
     rateScaling: "none",
-    momentum: recipe.gram ? [0.99, 0.99] : [momentum[0], recipe.momentum[1] === 1 ? 1 : momentum[0]],
+    momentum: recipe.gram ? [0.99, 0.99] : [momentum, recipe.momentum[1] === 1 ? 1 : momentum],
   };
 }
 
@@ -147,9 +153,9 @@ export const DINO_RECIPES: Readonly<Record<DinoRecipeName, NamedRecipe>> = {
     recipe: DINOV3_IMAGENET_RECIPE,
   },
   "dinov3-gram": { about: "DINOv3's Gram stage", size: "dinov3-vit7b16", recipe: DINOV3_GRAM_RECIPE },
-  "dino-mini": { about: "DINO's at the sizes of small", size: "solids", recipe: mini(DINO_RECIPE) },
-  "dinov2-mini": { about: "DINOv2's at the sizes of small", size: "solids", recipe: mini(DINOV2_RECIPE) },
-  "dinov3-mini": { about: "DINOv3's at the sizes of small", size: "solids", recipe: mini(DINOV3_RECIPE) },
+  "dino-mini": { about: "DINO's in small", size: "solids", recipe: mini(DINO_RECIPE) },
+  "dinov2-mini": { about: "DINOv2's in small", size: "solids", recipe: mini(DINOV2_RECIPE) },
+  "dinov3-mini": { about: "DINOv3's in small", size: "solids", recipe: mini(DINOV3_RECIPE) },
   "dinov3-gram-mini": {
     about: "the Gram stage of dinov3-mini",
     size: "solids",
