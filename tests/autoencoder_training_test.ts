@@ -4,13 +4,13 @@ import {
   type AutoencoderState,
   batchSource,
   EpochOrder,
-  hasFeatures,
   initAutoencoderState,
   meanPsnr,
   resolveSchedule,
   SPACE_NAMES,
   trainAutoencoder,
   TrainingImages,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { ConfigError, DivergenceError, float32, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { assertSameBits, DiscImages, tinyConfig, tinyEncoder, upTo } from "./autoencoder_fixture.ts";
@@ -19,7 +19,7 @@ const FEW = { images: 48, batchSize: 8, warmupSteps: 1, seed: 3 };
 
 for (const space of SPACE_NAMES) {
   Deno.test(`${space} learns to reconstruct a few images, and leaves the frozen encoder as it was`, async () => {
-    const encoder = hasFeatures(space) ? tinyEncoder() : undefined;
+    const encoder = trainsWithFeatures(space) ? tinyEncoder() : undefined;
     const before = encoder && structuredClone(encoder.params);
     // Without frozen features the encoder has to be learned too.
     const images = new DiscImages(8), steps = encoder ? 60 : 100;
