@@ -13,7 +13,7 @@ export interface DitConfig {
   readonly channels: number;
   /** Tokens along each side of the square grid, so that N = grid². */
   readonly grid: number;
-  /** Number of classes L; label L is the null label that stands for "no class". */
+  /** Number of classes L, 0 of an unconditional model; label L is the null label that stands for "no class". */
   readonly classes: number;
   /** Width E of a token inside the transformer, a multiple of 4. */
   readonly width: number;
@@ -83,7 +83,7 @@ export interface DitConfigOptions {
 const schema = z.strictObject({
   channels: z.int().min(1),
   grid: z.int().min(1),
-  classes: z.int().min(1),
+  classes: z.int().min(0),
   width: z.int().min(4).multipleOf(4),
   depth: z.int().min(1),
   heads: z.int().min(1),
