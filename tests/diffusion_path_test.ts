@@ -59,6 +59,12 @@ Deno.test("training times are uniform or logit-normal, and shifted", () => {
   // E[s t / (1 + (s − 1) t)] for uniform t and s = 0.4 is s (r − 1 − ln r) / (r − 1)² with r = 0.4.
   const wanted = 0.4 * (0.4 - 1 - Math.log(0.4)) / 0.36;
   assert.ok(Math.abs(mean(sampleTimes(new Rng(2), n, "uniform", 0.4)) - wanted) < 0.01);
+  // The median of a logit-normal time is the logistic function of its mean, and shifts with it.
+  const low = sampleTimes(new Rng(3), n, "logitNormal", 0.5, { mean: -1, std: 0.4 }).toSorted();
+  assert.ok(Math.abs(low[n / 2] - shiftTime(1 / (1 + Math.E), 0.5)) < 0.005);
+  for (const bad of [{ std: 0 }, { mean: NaN }]) {
+    assert.throws(() => sampleTimes(new Rng(0), 1, "logitNormal", 1, bad), RangeError);
+  }
 });
 
 Deno.test("the quick noise is standard normal in its moments, its tails and its distribution function", () => {
