@@ -9,6 +9,7 @@ export { CIFAR10_CLASSES, type Cifar10Options, loadCifar10 } from "./cifar10.ts"
 export * from "./contact_sheet.ts";
 export * from "./dataset.ts";
 export * from "./framing.ts";
+export * from "./generated_images.ts";
 export { type ImageFiles, openImageFolder } from "./image_files.ts";
 export * from "./image_folder.ts";
 export { ImagePool, type ImagePoolOptions } from "./image_pool.ts";

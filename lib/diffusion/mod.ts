@@ -22,6 +22,7 @@ export {
   type SamplerTap,
   type Velocity,
 } from "./sampler.ts";
+export { checkRequest as checkSampleRequest } from "./sampling.ts";
 export type {
   LatentProgress,
   LatentSampler,
