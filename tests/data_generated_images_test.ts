@@ -25,6 +25,8 @@ async function hashes(folder: string, below = ""): Promise<Record<string, string
   return Object.fromEntries(Object.entries(found).sort());
 }
 
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
 const make = (first: number, last: number) => Promise.resolve(imagesOf(first, last));
 
 function start(folder: string, pauseMs: number): { process: Deno.ChildProcess; lines: string[]; end: Promise<void> } {
@@ -63,9 +65,12 @@ Deno.test("killed at any moment and started again, alone or two at once, it leav
     await writeGeneratedImages(whole, PLAN, make);
     for (let round = 0; round < 4; round++) {
       const child = start(broken, 4);
-      while (child.lines.length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
-      await new Promise((resolve) => setTimeout(resolve, rng.range(0, 30)));
-      child.process.kill("SIGKILL");
+      const isDone = () => child.lines.some((line) => line.startsWith("made"));
+      while (child.lines.length < 2 && !isDone()) await pause(2);
+      await pause(rng.range(0, 30));
+      try {
+        child.process.kill("SIGKILL");
+      } catch { /* it had just ended */ }
       await child.end;
     }
     const children = [start(broken, 1), start(broken, 1)];
