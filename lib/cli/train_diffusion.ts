@@ -4,7 +4,7 @@
  * @module
  */
 import type { Command } from "commander";
-import { ChannelMoments, latentStats, loadAutoencoder, normalizeLatents } from "novae/autoencoder/mod.ts";
+import { latentStats, loadAutoencoder, normalizeLatents } from "novae/autoencoder/mod.ts";
 import { type DatasetName, loadDataset } from "novae/data/mod.ts";
 import {
   countParameters,
@@ -23,7 +23,7 @@ import {
 import { DinoEncoder } from "novae/dino/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
 import { CheckpointStore } from "novae/experiment/mod.ts";
-import { concatRows, ConfigError, DataError, type HostTensor } from "novae/tensor/mod.ts";
+import { ChannelMoments, concatRows, ConfigError, DataError, type HostTensor } from "novae/tensor/mod.ts";
 import { parseCount } from "./_options.ts";
 
 interface TrainOptions {
