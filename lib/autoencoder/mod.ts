@@ -3,6 +3,7 @@
  *
  * @module
  */
+export * from "./adversarial/mod.ts";
 export * from "./autoencoder.ts";
 export * from "./compiled.ts";
 export * from "./config.ts";
@@ -12,11 +13,14 @@ export * from "./latent_stats.ts";
 export * from "./losses.ts";
 export * from "./measure.ts";
 export * from "./model.ts";
+export * from "./optimisation.ts";
+export * from "./perceptual/mod.ts";
 export * from "./resnet_block.ts";
 export * from "./speed.ts";
 export * from "./svg/mod.ts";
 export * from "./train.ts";
 export * from "./train_step.ts";
 export * from "./training_data.ts";
+export * from "./training_update.ts";
 export * from "./vae/mod.ts";
 export * from "./weights.ts";

@@ -25,6 +25,7 @@ import {
   type AutoencoderConfig,
   type CompiledAutoencoder,
   countParameters,
+  FORMER_SCHEDULE,
   initAutoencoderState,
   loadAutoencoder,
   namedAutoencoder,
@@ -236,6 +237,7 @@ export async function provideAutoencoder(
   const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
   const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
     config: { model, schedule, encoder: space === "vae" ? null : encoder.hash },
+    former: { schedule: FORMER_SCHEDULE },
   });
   const like = initAutoencoderState(new Rng(0), model);
   const latest = await store.latest();
