@@ -50,7 +50,7 @@ export interface Discriminator<T = tf.Tensor> {
   statistics: ChannelStatistics<T>[];
 }
 
-/** The discriminator of latent diffusion and SVG: 2,764,737 parameters, patches of 70 pixels. */
+/** The discriminator of latent diffusion and SVG: 2,765,633 parameters, patches of 70 pixels. */
 export const PUBLISHED_DISCRIMINATOR: DiscriminatorConfig = { channels: 64, layers: 3 };
 
 const KERNEL = 4, PADDING = 1, SLOPE = 0.2, INIT_STD = 0.02;
@@ -61,7 +61,7 @@ function widths({ channels, layers }: DiscriminatorConfig): number[] {
 }
 
 /** Fewest rows and columns of images of which a discriminator has a logit: `3·2^layers`, 24 for the published one. */
-export function leastDiscriminatorImage({ layers }: DiscriminatorConfig): number {
+export function leastDiscriminatorImage({ layers }: Pick<DiscriminatorConfig, "layers">): number {
   return 3 * 2 ** layers;
 }
 
@@ -116,6 +116,7 @@ export function initDiscriminator(rng: Rng, config: DiscriminatorConfig): Discri
  *
  * @param imageSignedBHWC images in [−1, 1].
  * @returns logits `[B, I, J, 1]`, large for what looks real, and the running statistics after this batch.
+ * @throws TypeError if the images are too small.
  */
 export function discriminate(
   imageSignedBHWC: tf.Tensor,
@@ -135,6 +136,7 @@ export function discriminate(
  *
  * @param imageSignedBHWC images in [−1, 1].
  * @returns logits `[B, I, J, 1]`.
+ * @throws TypeError if the images are too small.
  */
 export function judge(imageSignedBHWC: tf.Tensor, { params, statistics }: Discriminator): tf.Tensor {
   return patchLogits(imageSignedBHWC, params, (x, norm, i) => batchNormBy(x, norm, statistics[i]));
@@ -145,6 +147,13 @@ function patchLogits(
   { first, blocks, last }: DiscriminatorParams,
   normalise: (xBCHW: tf.Tensor, norm: NormParams, block: number) => tf.Tensor,
 ): tf.Tensor {
+  const [, height, width] = imageSignedBHWC.shape, least = leastDiscriminatorImage({ layers: blocks.length });
+  if (Math.min(height!, width!) < least) {
+    throw new TypeError(
+      `Cannot judge images: a discriminator of ${blocks.length} layers needs at least ${least} × ${least} pixels, ` +
+        `got ${height} × ${width}`,
+    );
+  }
   const halved: ConvOptions = { stride: 2, padding: PADDING }, same: ConvOptions = { padding: PADDING };
   const start = conv2dCHW(tf.transpose(imageSignedBHWC, TO_CHW), first, halved);
   let x: tf.Tensor = tf.leakyRelu(start, SLOPE);

@@ -81,9 +81,12 @@ export function adversarialReconstruction(inputs: AdversarialInputs): Adversaria
 
 /** A function of `x` of which value and gradient are known. */
 function withGradient(x: tf.Tensor, value: tf.Tensor, gradient: tf.Tensor): tf.Tensor {
-  const op = tf.customGrad(() => ({
-    value: tf.clone(value),
-    gradFunc: (dy: tf.Tensor | tf.Tensor[]) => tf.mul(gradient, dy as tf.Tensor),
-  }));
+  const op = tf.customGrad((...args) => {
+    (args[1] as unknown as tf.GradSaveFunc)([gradient]);
+    return {
+      value: tf.clone(value),
+      gradFunc: (dy: tf.Tensor | tf.Tensor[], [saved]: tf.Tensor[]) => tf.mul(saved, dy as tf.Tensor),
+    };
+  });
   return op(x);
 }
