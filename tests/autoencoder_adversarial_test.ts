@@ -5,18 +5,31 @@ import { CheckpointStore } from "novae/experiment/mod.ts";
 import {
   type AutoencoderBatch,
   type AutoencoderConfig,
+  autoencoderGradients,
+  type AutoencoderLossOptions,
+  type AutoencoderParams,
   type AutoencoderSchedule,
   type AutoencoderState,
   autoencoderStep,
+  batchSource,
+  type Discriminator,
   discriminatorStart,
   type DiscriminatorState,
   initAutoencoderState,
   loadLpips,
   lpipsFiles,
   lpipsLoss,
+  type PerceptualLoss,
   PUBLISHED_ADVERSARIAL,
   resolveSchedule,
+  scheduleSteps,
+  SPACE_NAMES,
+  type SpaceName,
+  svgPreset,
+  svgSchedule,
   trainAutoencoder,
+  TrainingImages,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { jit, read } from "novae/engine/mod.ts";
 import type { AdamState } from "novae/nn/mod.ts";
@@ -171,17 +184,105 @@ function hosted(tree: unknown): unknown {
 
 const SMALL = { ...PUBLISHED_ADVERSARIAL, learningRate: 2e-3, discriminator: { channels: 2, layers: 1 } };
 
+/** State and batch of an update of a space, with a discriminator. */
+async function firstUpdate(space: SpaceName) {
+  const config = tinyConfig(space), encoder = trainsWithFeatures(space) ? tinyEncoder() : undefined;
+  try {
+    const images = await TrainingImages.prepare(new DiscImages(8), config, {
+      encoder,
+      flip: false,
+      cacheBytes: 0,
+    });
+    const constant = { learningRate: () => 1e-3, emaDecay: () => 0, discriminatorRate: () => 1e-3 };
+    const batch = await batchSource(images, { config, batchSize: 4, seed: 0, ...constant })(0);
+    return { config, batch, state: initAutoencoderState(new Rng(1), config, SMALL) };
+  } finally {
+    await encoder?.dispose();
+  }
+}
+
+for (const space of SPACE_NAMES) {
+  Deno.test(`${space}: sums are H·W·3 means in every term, and the discriminator adds its own and changes no other`, async () => {
+    const { config, batch, state } = await firstUpdate(space);
+    const params = toTensors<AutoencoderParams>(state.params), inputs = toTensors<AutoencoderBatch>(batch);
+    const discriminator = toTensors<Discriminator>(state.discriminator!);
+    const base = { config, reconstruction: { l1: 1, mse: 1, gradient: 0, multiScale: 0, perceptual: 0 } };
+    const run = (more: Partial<AutoencoderLossOptions>) => {
+      const { loss, aux: { adversarial, ...parts }, grads } = autoencoderGradients(
+        params,
+        inputs,
+        { ...base, ...more },
+        discriminator,
+      );
+      const value = (tensor: tf.Tensor | undefined) => tensor?.dataSync()[0];
+      return {
+        loss: loss.dataSync()[0],
+        parts: mapTree<Record<string, number>>(
+          parts,
+          (v) => v instanceof tf.Tensor,
+          (v) => value(v as tf.Tensor),
+        ),
+        added: value(adversarial?.adversarial)! * value(adversarial?.adversarialWeight)!,
+        grads: hosted(grads),
+      };
+    };
+    const mean = run({ reduction: "mean" }), sum = run({ reduction: "sum" }), scale = 16 * 16 * 3;
+    const { kl, matching, ...scaled } = mean.parts,
+      { kl: sumKl, matching: sumMatching, ...scaledSum } = sum.parts;
+    assert.deepEqual([kl, matching], [sumKl, sumMatching]);
+    assert.deepEqual(
+      Object.keys(scaled).sort(),
+      space === "va-vae" ? ["matchingWeight", "reconstruction"] : [
+        "reconstruction",
+      ],
+    );
+    for (const [name, value] of Object.entries(scaled)) {
+      assertClose([scaledSum[name]], [scale * value], 1e-5, name);
+    }
+    assertClose([sum.loss], [scale * mean.loss], 1e-5, "loss");
+    const wanted = flattenTree<HostTensor>(mean.grads, isHostTensor);
+    flattenTree<HostTensor>(sum.grads, isHostTensor).forEach(({ path, value }, i) => {
+      assertClose(value.data, wanted[i].value.data.map((v) => scale * v), TOLERANCE, path, scale * 1e-4);
+    });
+    const judged = run({ reduction: "sum", adversarial: { ...SMALL, factor: 0.5 } });
+    for (const [name, value] of Object.entries(sum.parts)) {
+      assertClose([judged.parts[name]], [value], 1e-5, name);
+    }
+    assert.ok(Math.abs(judged.added) > 1e-3);
+    assertClose([judged.loss], [sum.loss + 0.5 * judged.added], 1e-5, "loss with a discriminator");
+  });
+}
+
+Deno.test("a discriminator in the settings and none in the state is told, not skipped", async () => {
+  const { config, batch, state } = await firstUpdate("vae");
+  const reconstruction = { l1: 1, mse: 0, gradient: 0, multiScale: 0, perceptual: 0 };
+  assert.throws(
+    () =>
+      autoencoderGradients(toTensors<AutoencoderParams>(state.params), toTensors<AutoencoderBatch>(batch), {
+        config,
+        reconstruction,
+        adversarial: SMALL,
+      }),
+    { name: "TypeError", message: "Cannot train vae: a discriminator is needed in the state, got none" },
+  );
+});
+
 /** A short training, with its states and metrics after every update. */
 async function shortTraining(
   schedule: Partial<AutoencoderSchedule>,
-  { resume, signal }: { resume?: AutoencoderState<HostTensor>; signal?: AbortSignal } = {},
+  { resume, space = "svg", perceptual }: {
+    resume?: AutoencoderState<HostTensor>;
+    space?: SpaceName;
+    perceptual?: PerceptualLoss;
+  } = {},
 ) {
   const encoder = tinyEncoder(), images = new DiscImages(16);
   const states = new Map<number, AutoencoderState<HostTensor>>();
   const metrics = new Map<number, Readonly<Record<string, number>>>();
   try {
     const result = await trainAutoencoder({
-      config: tinyConfig("svg"),
+      config: tinyConfig(space),
+      perceptual,
       schedule: { images: 48, batchSize: 8, warmupSteps: 1, seed: 3, ...schedule },
       train: images,
       heldOut: images,
@@ -193,7 +294,6 @@ async function shortTraining(
       onLog: (entry) => void metrics.set(entry.step, entry.metrics),
       onCheckpoint: (state, step) => void states.set(step, state),
       resume,
-      signal,
     });
     return { ...result, states, metrics };
   } finally {
@@ -305,4 +405,75 @@ Deno.test("settings of the discriminator that cannot be used are refused before 
       return true;
     });
   }
+});
+
+for (const space of ["vae", "va-vae"] as const) {
+  Deno.test(`${space} is trained against a discriminator, compiled`, async () => {
+    const { metrics, states } = await shortTraining({
+      images: 24,
+      reduction: "sum",
+      adversarial: { ...SMALL, startImages: 8 },
+    }, { space });
+    assert.deepEqual([1, 2, 3].map((step) => "adversarialLoss" in metrics.get(step)!), [false, true, true]);
+    assert.equal("matchingWeight" in metrics.get(3)!, space === "va-vae");
+    assert.equal(states.get(3)!.discriminator!.step.data[0], 2);
+  });
+}
+
+Deno.test("the preset's schedule is the published training", () => {
+  const preset = svgPreset("svg-vits16plus-256");
+  const schedule = resolveSchedule(svgSchedule(preset, { trainImages: 1_281_167 }));
+  assert.deepEqual(schedule, {
+    images: 41 * 1_281_167,
+    batchSize: 512,
+    learningRate: 1e-4,
+    finalRate: 1,
+    warmupSteps: 0,
+    emaHalflife: 0,
+    maxGradientNorm: null,
+    betas: [0.5, 0.9],
+    reduction: "sum",
+    reconstruction: { l1: 1, mse: 0, gradient: 0, multiScale: 0, perceptual: 1 },
+    adversarial: {
+      weight: 0.5,
+      factor: 1,
+      startImages: 1_280_000,
+      loss: "hinge",
+      learningRate: 1e-4,
+      betas: [0.5, 0.9],
+      maxGradientNorm: null,
+      discriminator: { channels: 64, layers: 3 },
+    },
+    flip: false,
+    seed: 0,
+  });
+  assert.deepEqual(schedule.adversarial, PUBLISHED_ADVERSARIAL);
+  assert.equal(discriminatorStart(schedule.adversarial, schedule.batchSize), 2500);
+  const { images, seed } = svgSchedule(preset, { trainImages: 1000, epochs: 3, seed: 7 });
+  assert.deepEqual([images, seed], [3000, 7]);
+});
+
+Deno.test("a training with the preset's schedule has LPIPS, the discriminator, and no averaged weights of its own", async () => {
+  const published = svgSchedule(svgPreset("svg-vits16plus-256"), { trainImages: 32, epochs: 1 });
+  const discriminator = { channels: 2, layers: 1 };
+  const schedule = {
+    ...published,
+    batchSize: 8,
+    adversarial: { ...published.adversarial, discriminator, startImages: 16 },
+  };
+  const perceptual = lpipsLoss(await loadLpips("vgg16", lpipsFiles("tests/golden/lpips", "vgg16")));
+  const { states, metrics } = await shortTraining(schedule, { perceptual });
+  const plain = await shortTraining({ ...schedule, adversarial: null });
+  assert.equal(scheduleSteps(resolveSchedule(schedule)), 4);
+  assert.ok(metrics.get(1)!.reconstruction > plain.metrics.get(1)!.reconstruction, "LPIPS counts");
+  assert.deepEqual([1, 2, 3, 4].map((step) => "discriminatorLoss" in metrics.get(step)!), [
+    false,
+    false,
+    true,
+    true,
+  ]);
+  const averaged = flattenTree<HostTensor>(states.get(4)!.ema, isHostTensor);
+  flattenTree<HostTensor>(states.get(4)!.params, isHostTensor).forEach(({ path, value }, i) => {
+    assertClose(averaged[i].value.data, value.data, 1e-6, path);
+  });
 });

@@ -7,8 +7,8 @@ import { CheckpointError, ConfigError, type HostTensor, Rng } from "novae/tensor
 import { type DeviceName, disposeTree, read } from "novae/engine/mod.ts";
 import type { Dataset } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
-import { CompiledAutoencoder, type FrozenEncoder } from "./compiled.ts";
-import type { AutoencoderConfig } from "./config.ts";
+import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
+import { type AutoencoderConfig, hasFeatures } from "./config.ts";
 import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
 import { type AutoencoderParams, roundToHalf } from "./model.ts";
@@ -70,7 +70,7 @@ export interface TrainAutoencoderOptions {
   readonly train: Dataset;
   /** Images that are never trained on, for the curve. */
   readonly heldOut: Dataset;
-  /** The frozen encoder; needed by all spaces but `vae`. */
+  /** The frozen encoder; needed by spaces with its features, and by `va-vae` in training alone. */
   readonly encoder?: FrozenEncoder;
   /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
   readonly perceptual?: PerceptualLoss;
@@ -155,6 +155,7 @@ export function scheduleSteps(schedule: ResolvedSchedule): number {
 export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
   const { config, encoder, perceptual, device = "auto", threads, onCheckpoint } = options;
   expectImages(options, options.train, options.heldOut);
+  expectEncoder(config, encoder);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
   const initial = initialState(options, schedule);
   const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device, threads });
@@ -241,7 +242,7 @@ async function trainingImages(
 ): Promise<TrainingImages> {
   const { config, encoder, cacheBytes = 2 ** 30, onFeatures } = options;
   return await TrainingImages.prepare(options.train, config, {
-    encoder: config.vae ? undefined : encoder,
+    encoder: config.featureChannels > 0 ? encoder : undefined,
     flip,
     cacheBytes,
     onProgress: onFeatures && ((done, total) => onFeatures(done, total)),
@@ -252,7 +253,8 @@ async function heldOutBatch(options: TrainAutoencoderOptions): Promise<MeasuredB
   const { config, heldOut, encoder, evaluationImages = 256 } = options;
   const count = Math.min(evaluationImages, heldOut.size);
   const images = heldOut.images(Int32Array.from({ length: count }, (_, i) => i));
-  return config.vae ? { images } : { images, features: (await encoder!.features(images)).patchesBND };
+  if (!hasFeatures(config.space)) return { images };
+  return { images, features: (await encoder!.features(images)).patchesBND };
 }
 
 function schedules(schedule: ResolvedSchedule, steps: number) {

@@ -3,10 +3,19 @@
  *
  * @module
  */
-import { concatRows, float32, gatherRows, type HostTensor, Rng, scalar } from "novae/tensor/mod.ts";
+import {
+  concatRows,
+  ConfigError,
+  float32,
+  gatherRows,
+  type HostTensor,
+  Rng,
+  scalar,
+} from "novae/tensor/mod.ts";
 import type { Dataset } from "novae/data/mod.ts";
 import type { FrozenEncoder } from "./compiled.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import { drawDropout, hasDropout } from "./svg/mod.ts";
 import type { AutoencoderBatch } from "./train_step.ts";
 
 /** Images whose features are computed at once. */
@@ -38,6 +47,7 @@ export class TrainingImages {
    *
    * @param options.flip whether mirrored copies count as images of their own.
    * @param options.onProgress told how many images have their features.
+   * @throws ConfigError if the encoder's features are not those of the settings, told by the first of them.
    */
   static async prepare(
     dataset: Dataset,
@@ -49,7 +59,7 @@ export class TrainingImages {
       readonly onProgress?: (done: number, total: number) => void;
     },
   ): Promise<TrainingImages> {
-    const { encoder, flip, cacheBytes } = options;
+    const { flip, cacheBytes } = options, encoder = options.encoder && fitting(options.encoder, config);
     const size = dataset.size * (flip ? 2 : 1);
     const plain = new TrainingImages(dataset, size, encoder, undefined);
     const bytes = 4 * size * latentGrid(config) ** 2 * config.featureChannels;
@@ -79,6 +89,23 @@ export class TrainingImages {
     if (this.#cache) return gatherRows(this.#cache, indices);
     return this.#encoder && (await this.#encoder.features(this.images(indices))).patchesBND;
   }
+}
+
+/** An encoder whose features are checked to have the tokens and channels of the settings. */
+function fitting(encoder: FrozenEncoder, config: AutoencoderConfig): FrozenEncoder {
+  const tokens = latentGrid(config) ** 2, { space, featureChannels } = config;
+  return {
+    width: encoder.width,
+    hash: encoder.hash,
+    async features(images) {
+      const found = await encoder.features(images), [, gotTokens, gotChannels] = found.patchesBND.shape;
+      if (gotTokens === tokens && gotChannels === featureChannels) return found;
+      throw new ConfigError(
+        `Cannot train ${space}: the encoder must give ${tokens} features of ${featureChannels} channels an image, ` +
+          `as many as there are latents, got ${gotTokens} of ${gotChannels}`,
+      );
+    },
+  };
 }
 
 /** Chooses the images of an update: each epoch is a new order of all images. */
@@ -149,10 +176,19 @@ export function batchSource(
       const { maskProbability } = config.residual;
       const drawn = own.split("mask").uniform(batchSize);
       batch.maskB = float32(drawn.map((u) => u < maskProbability ? 1 : 0), [batchSize]);
+      if (hasDropout(config.residual)) {
+        batch.dropout = drawDropout(own.split("dropout"), config.residual, batchSize, tokens);
+      }
     }
-    if (config.vae) {
+    if (config.vae || config.noiseTau) {
       const noise = own.split("noise").normal(batchSize * tokens * channels);
       batch.noiseBNZ = float32(noise, [batchSize, tokens, channels]);
+    }
+    if (config.noiseTau) {
+      const { noiseTau } = config;
+      batch.noiseStdB = float32(own.split("noiseStd").uniform(batchSize).map((u) => noiseTau * u), [
+        batchSize,
+      ]);
     }
     return batch;
   };

@@ -12,6 +12,7 @@ import { type DatasetName, type DatasetSplits, loadDataset } from "novae/data/mo
 import type { TrainLogEntry } from "novae/nn/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import {
+  AUTOENCODER_SIZES,
   type AutoencoderConfig,
   type AutoencoderEvaluation,
   type AutoencoderSize,
@@ -19,6 +20,7 @@ import {
   countParameters,
   FORMER_SCHEDULE,
   initAutoencoderState,
+  isPublishedVaeName,
   measureTrainingSpeed,
   namedAutoencoder,
   parseAutoencoderConfig,
@@ -30,6 +32,7 @@ import {
   type SpaceName,
   trainAutoencoder,
   type TrainedAutoencoder,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, CheckpointStore, describeEnvironment } from "novae/experiment/mod.ts";
 import { parseCount } from "./_options.ts";
@@ -61,7 +64,7 @@ interface TrainingConfig {
   data: { name: string; train: number; test: number; hash: string };
   model: AutoencoderConfig;
   schedule: ResolvedSchedule;
-  /** Hash of the frozen encoder, null for the `vae`. */
+  /** Hash of the frozen encoder, null for spaces that are trained without one. */
   encoder: string | null;
 }
 
@@ -85,9 +88,11 @@ export function registerTrainAutoencoder(train: Command): void {
     .option("--path <path>", "where the data set lies; not needed for solids")
     .option("--train <n>", "images to learn from", parseCount, 10_000)
     .option("--test <n>", "held-out images", parseCount, 2_000)
-    .option("--encoder <file>", "the frozen encoder; needed by all spaces but vae")
+    .option("--encoder <file>", "the frozen encoder; needed by spaces with its features and by va-vae")
     .addOption(
-      new Option("--size <name>", "named size").choices(["tiny", "micro", "published"]).default("micro"),
+      new Option("--size <name>", "named size; kl-… are those of vae and va-vae").choices([
+        ...AUTOENCODER_SIZES,
+      ]).default("micro"),
     )
     .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)
@@ -147,7 +152,7 @@ async function run(options: AutoencoderOptions): Promise<void> {
 }
 
 async function loadFrozen(options: AutoencoderOptions, device: DeviceName): Promise<DinoEncoder | undefined> {
-  if (options.space === "vae") return undefined;
+  if (!trainsWithFeatures(options.space)) return undefined;
   if (options.encoder === undefined) {
     throw new ConfigError(`Cannot train ${options.space}: --encoder must name its frozen encoder, got none`);
   }
@@ -167,7 +172,7 @@ async function resolveConfig(
   const named = namedAutoencoder(size, {
     space,
     imageSize,
-    patchSize: encoder?.config.patchSize ?? imageSize / 8,
+    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? imageSize / 8,
     featureChannels: encoder?.width,
   });
   const base = { model: named, schedule: resolveSchedule({ images: options.images, flip, seed }) };

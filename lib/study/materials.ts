@@ -35,6 +35,7 @@ import {
   scheduleSteps,
   type SpaceName,
   trainAutoencoder,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import {
   classifierConfig,
@@ -236,7 +237,7 @@ export async function provideAutoencoder(
   const model = ownAutoencoder(config, space, encoder.config);
   const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
   const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
-    config: { model, schedule, encoder: space === "vae" ? null : encoder.hash },
+    config: { model, schedule, encoder: trainsWithFeatures(space) ? encoder.hash : null },
     former: { schedule: FORMER_SCHEDULE },
   });
   const like = initAutoencoderState(new Rng(0), model);
@@ -250,7 +251,7 @@ export async function provideAutoencoder(
     schedule,
     train: data.train,
     heldOut: data.test,
-    encoder: space === "vae" ? undefined : encoder,
+    encoder: trainsWithFeatures(space) ? encoder : undefined,
     device,
     resume,
     evaluations: 1,
@@ -265,7 +266,7 @@ export async function provideAutoencoder(
     params: trained.params,
     stats: trained.stats,
     alignment: trained.alignment,
-    encoderHash: space === "vae" ? undefined : encoder.hash,
+    encoderHash: trainsWithFeatures(space) ? encoder.hash : undefined,
     metadata: { dataset: data.train.name, datasetHash: data.train.hash, imagesSeen: String(images) },
   });
   return await autoencoderRecord(file, `stages/${stage.name}/ae-${space}.safetensors`, true, encoder);
@@ -284,7 +285,7 @@ function ownAutoencoder({ data }: StudyConfig, space: SpaceName, vit: VitConfig)
     space,
     imageSize: data.imageSize,
     patchSize: vit.patchSize,
-    featureChannels: space === "vae" ? undefined : vit.width,
+    featureChannels: trainsWithFeatures(space) ? vit.width : undefined,
   });
 }
 
