@@ -8,7 +8,6 @@ import {
   initAutoencoderState,
   loadLpips,
   lpipsFiles,
-  lpipsLoss,
   type PerceptualLoss,
   PUBLISHED_ADVERSARIAL,
   resolveSchedule,
@@ -16,6 +15,7 @@ import {
   type SpaceName,
   svgPreset,
   svgSchedule,
+  svgTraining,
   trainAutoencoder,
 } from "novae/autoencoder/mod.ts";
 import {
@@ -217,14 +217,16 @@ Deno.test("the preset's schedule is the published training", () => {
 });
 
 Deno.test("a training with the preset's schedule has LPIPS, the discriminator, and no averaged weights of its own", async () => {
-  const published = svgSchedule(svgPreset("svg-vits16plus-256"), { trainImages: 32, epochs: 1 });
+  const lpips = await loadLpips("vgg16", lpipsFiles("tests/golden/lpips", "vgg16"));
+  const preset = svgPreset("svg-vits16plus-256"), size = { trainImages: 32, epochs: 1 };
+  const { config, schedule: published, perceptual } = svgTraining(preset, lpips, size);
+  assert.deepEqual([config, published], [preset.model, svgSchedule(preset, size)]);
   const discriminator = { channels: 2, layers: 1 };
   const schedule = {
     ...published,
     batchSize: 8,
     adversarial: { ...published.adversarial, discriminator, startImages: 16 },
   };
-  const perceptual = lpipsLoss(await loadLpips("vgg16", lpipsFiles("tests/golden/lpips", "vgg16")));
   const { states, metrics } = await shortTraining(schedule, { perceptual });
   const plain = await shortTraining({ ...schedule, adversarial: null });
   assert.equal(scheduleSteps(resolveSchedule(schedule)), 4);
@@ -238,5 +240,13 @@ Deno.test("a training with the preset's schedule has LPIPS, the discriminator, a
   const averaged = flattenTree<HostTensor>(states.get(4)!.ema, isHostTensor);
   flattenTree<HostTensor>(states.get(4)!.params, isHostTensor).forEach(({ path, value }, i) => {
     assertClose(averaged[i].value.data, value.data, 1e-6, path);
+  });
+});
+
+Deno.test("the published training is not to be had with another trunk of LPIPS", async () => {
+  const alexnet = await loadLpips("alexnet", lpipsFiles("tests/golden/lpips", "alexnet"));
+  assert.throws(() => svgTraining(svgPreset("svg-vits16plus-256"), alexnet, { trainImages: 1 }), {
+    name: ConfigError.name,
+    message: "Cannot train as published: the trunk of LPIPS must be vgg16, got alexnet",
   });
 });

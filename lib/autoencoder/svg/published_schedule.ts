@@ -3,7 +3,9 @@
  *
  * @module
  */
-import type { AutoencoderSchedule } from "../train.ts";
+import { ConfigError } from "novae/tensor/mod.ts";
+import { type Lpips, lpipsLoss } from "../perceptual/mod.ts";
+import type { AutoencoderSchedule, TrainAutoencoderOptions } from "../train.ts";
 import type { SvgPreset } from "./presets.ts";
 
 /** What is chosen beside the preset. */
@@ -17,8 +19,29 @@ export interface PublishedScheduleOptions {
 }
 
 /**
- * The schedule of a published training, for `trainAutoencoder`. LPIPS is given beside it, as
- * `perceptual: lpipsLoss(await loadLpips("vgg16", files))`; its weight is in the schedule.
+ * A published training for `trainAutoencoder`: settings, schedule and perceptual loss. Images, their crops and the
+ * frozen encoder are given beside it.
+ *
+ * @param lpips the perceptual function, by `loadLpips("vgg16", files)`.
+ * @throws ConfigError if it has another trunk than the published.
+ */
+export function svgTraining(
+  preset: SvgPreset,
+  lpips: Lpips,
+  options: PublishedScheduleOptions,
+): Pick<TrainAutoencoderOptions, "config" | "schedule" | "perceptual"> {
+  const { lpipsTrunk } = preset.training;
+  if (lpips.network !== lpipsTrunk) {
+    throw new ConfigError(
+      `Cannot train as published: the trunk of LPIPS must be ${lpipsTrunk}, got ${lpips.network}`,
+    );
+  }
+  return { config: preset.model, schedule: svgSchedule(preset, options), perceptual: lpipsLoss(lpips) };
+}
+
+/**
+ * The schedule of a published training. Its weight of LPIPS has no effect without the function, which
+ * {@linkcode svgTraining} gives with it.
  *
  * *Differs*: the discriminator and the decoder's adversarial term start with the same update, the published term one
  * update later; the alignment's statistics are those of the whole batch, in the published training of each device's
