@@ -5,7 +5,8 @@
  */
 import { z } from "zod";
 import { ConfigError } from "novae/tensor/mod.ts";
-import { type AdversarialSettings, betasSchema, resolveAdversarial } from "./adversarial/mod.ts";
+import { betasSchema } from "./_betas.ts";
+import { type AdversarialSettings, resolveAdversarial } from "./adversarial/mod.ts";
 import type { LossReduction } from "./losses.ts";
 import { DEFAULT_BETAS } from "./train_step.ts";
 

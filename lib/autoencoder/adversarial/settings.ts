@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { ConfigError } from "novae/tensor/mod.ts";
+import { betasSchema } from "../_betas.ts";
 import { type DiscriminatorConfig, PUBLISHED_DISCRIMINATOR } from "./discriminator.ts";
 import type { AdversarialKind } from "./losses.ts";
 
@@ -46,11 +47,6 @@ export const PUBLISHED_ADVERSARIAL: AdversarialSettings = {
   maxGradientNorm: null,
   discriminator: PUBLISHED_DISCRIMINATOR,
 };
-
-const decay = z.number().min(0).lt(1);
-
-/** Adam's two decays. */
-export const betasSchema: z.ZodType<readonly [number, number]> = z.tuple([decay, decay]);
 
 const adversarialSchema: z.ZodType<AdversarialSettings> = z.strictObject({
   weight: z.number().nonnegative(),
