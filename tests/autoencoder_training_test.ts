@@ -80,7 +80,7 @@ Deno.test("a training that goes on from a file equals one that was not interrupt
     assert.ok(stopped.stopped && stopped.step === 1);
     const begun = stopped.states.get(1)!;
     await store.save(1, { weights: begun.ema, state: begun });
-    const like = initAutoencoderState(new Rng(0), config);
+    const like = initAutoencoderState(new Rng(0), config, resolveSchedule(FEW));
     const { state } = await store.load(1, { weights: like.ema, state: like });
     const rest = await run(state);
     assert.equal(rest.step, 6);

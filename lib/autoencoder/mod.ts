@@ -3,6 +3,7 @@
  *
  * @module
  */
+export * from "./adversarial/mod.ts";
 export * from "./autoencoder.ts";
 export * from "./compiled.ts";
 export * from "./config.ts";
@@ -13,16 +14,21 @@ export * from "./losses.ts";
 export * from "./measure.ts";
 export * from "./conv_tree.ts";
 export * from "./model.ts";
+export * from "./optimisation.ts";
+export * from "./perceptual/mod.ts";
 export * from "./pretrained_vae.ts";
 export * from "./resnet_block.ts";
 export * from "./speed.ts";
 export * from "./svg/mod.ts";
+export * from "./svg/published_schedule.ts";
 export * from "./svg/published_svg.ts";
 export * from "./svg/published_weights.ts";
 export * from "./taesd/mod.ts";
 export * from "./train.ts";
 export * from "./train_step.ts";
 export * from "./training_data.ts";
+export * from "./training_loss.ts";
+export * from "./training_update.ts";
 export * from "./vae/mod.ts";
 export * from "./vae_names.ts";
 export * from "./weights.ts";

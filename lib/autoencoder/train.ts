@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
-import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
+import { CheckpointError, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { type DeviceName, disposeTree, read } from "novae/engine/mod.ts";
 import type { Dataset } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
 import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
@@ -12,16 +12,13 @@ import { type AutoencoderConfig, hasFeatures } from "./config.ts";
 import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
 import { type AutoencoderParams, roundToHalf } from "./model.ts";
+import { type Optimisation, type ResolvedOptimisation, resolveOptimisation } from "./optimisation.ts";
 import { batchSource, TrainingImages } from "./training_data.ts";
-import {
-  type AutoencoderBatch,
-  type AutoencoderState,
-  autoencoderStep,
-  initAutoencoderState,
-} from "./train_step.ts";
+import { type AutoencoderBatch, type AutoencoderState, initAutoencoderState } from "./train_step.ts";
+import { type StateOnDevice, TrainingUpdate } from "./training_update.ts";
 
 /** How an autoencoder is trained. Everything here is plain data and part of what a checkpoint belongs to. */
-export interface AutoencoderSchedule {
+export interface AutoencoderSchedule extends Optimisation {
   /** Training images in all; rounded up to whole batches. */
   readonly images: number;
   /**
@@ -37,13 +34,6 @@ export interface AutoencoderSchedule {
   readonly warmupSteps?: number;
   /** Half-life of the weights' moving average as a share of `images`. Default 0.01. */
   readonly emaHalflife?: number;
-  /** Largest norm of the gradient. Default 1. */
-  readonly maxGradientNorm?: number;
-  /**
-   * Share of the alignment's running statistics that an update keeps, in [0, 1). 0 aligns each batch by its own
-   * statistics, as published for batches of 64. Default 0.99.
-   */
-  readonly alignmentMomentum?: number;
   /** Weights of the loss's parts. */
   readonly reconstruction?: Partial<ReconstructionWeights>;
   /** Whether mirrored images are trained on too. Default false. */
@@ -53,9 +43,10 @@ export interface AutoencoderSchedule {
 }
 
 /** A schedule with every default filled in. */
-export type ResolvedSchedule = Required<Omit<AutoencoderSchedule, "reconstruction">> & {
-  readonly reconstruction: ReconstructionWeights;
-};
+export type ResolvedSchedule =
+  & Required<Omit<AutoencoderSchedule, "reconstruction" | keyof Optimisation>>
+  & ResolvedOptimisation
+  & { readonly reconstruction: ReconstructionWeights };
 
 /** A point of the curve of a training. */
 export interface AutoencoderEvaluation {
@@ -123,15 +114,16 @@ export interface TrainedAutoencoder extends AutoencoderStats {
   readonly stopped: boolean;
 }
 
-/** A state between two updates: in host memory before the first, on the device after it. */
-type OnDevice = AutoencoderState<HostTensor | DeviceTensor>;
-
 /** Images that a measurement encodes at once. */
 const MEASURE_CHUNK = 256;
 /** Training images that an evaluation, or a training that was stopped, is measured on; at the end it is all of them. */
 const QUICK_MEASURE_IMAGES = 512;
 
-/** Fills in the defaults of a schedule. */
+/**
+ * Fills in the defaults of a schedule.
+ *
+ * @throws ConfigError if the settings of the optimisers, or of the discriminator, cannot be used.
+ */
 export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule {
   return {
     batchSize: 8,
@@ -139,11 +131,10 @@ export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule
     finalRate: 0.02,
     warmupSteps: 50,
     emaHalflife: 0.01,
-    maxGradientNorm: 1,
-    alignmentMomentum: 0.99,
     flip: false,
     seed: 0,
     ...schedule,
+    ...resolveOptimisation(schedule),
     reconstruction: { ...DEFAULT_RECONSTRUCTION_WEIGHTS, ...schedule.reconstruction },
   };
 }
@@ -162,20 +153,15 @@ export function scheduleSteps(schedule: ResolvedSchedule): number {
  * @throws ConfigError if images or encoder do not fit the settings; DivergenceError if the loss is not finite.
  */
 export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
-  const { config, encoder, device = "auto", threads, onCheckpoint } = options;
-  expectImages(config, options.train, options.heldOut);
+  const { config, encoder, perceptual, device = "auto", threads, onCheckpoint } = options;
+  expectImages(options, options.train, options.heldOut);
   expectEncoder(config, encoder);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
-  expectMomentum(schedule);
-  const initial = options.resume ??
-    initAutoencoderState(new Rng(schedule.seed).split("init"), config, schedule.alignmentMomentum);
+  const initial = initialState(options, schedule);
   const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device, threads });
-  const step = jit(autoencoderStep({ ...schedule, config, perceptual: options.perceptual }), {
-    device,
-    threads,
-    donate: [0],
-    name: `train-${config.space}`,
-  });
+  const name = `train-${config.space}`;
+  const update = new TrainingUpdate({ ...schedule, config, perceptual, device, threads, name });
+  let index = initial.step.data[0];
   try {
     const images = await trainingImages(options, schedule);
     const held = await heldOutBatch(options);
@@ -187,13 +173,13 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
       curve.push(entry);
       await options.onEvaluation?.(entry);
     };
-    const result = await trainLoop<OnDevice, AutoencoderBatch<HostTensor>>({
+    const result = await trainLoop<StateOnDevice, AutoencoderBatch<HostTensor>>({
       state: initial,
-      startStep: initial.step.data[0],
+      startStep: index,
       steps,
       batchSize: schedule.batchSize,
       batch: batchSource(images, { config, ...schedule, ...schedules(schedule, steps) }),
-      step: async (state, batch) => await step(state, batch),
+      step: async (state, batch) => await update.run(state, batch, index++),
       logEverySteps: options.logEverySteps,
       onLog: options.onLog,
       checkpointEverySteps: options.checkpointEverySteps,
@@ -212,23 +198,45 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
     );
     return { params, ...measured, curve, step: done, stopped };
   } finally {
-    await step.dispose();
+    await update.dispose();
     await autoencoder.dispose();
   }
 }
 
-async function onHost(state: OnDevice): Promise<AutoencoderState<HostTensor>> {
+/** The state to begin with; one to go on from must have a discriminator if and only if the settings do. */
+function initialState(
+  { config, resume }: TrainAutoencoderOptions,
+  schedule: ResolvedSchedule,
+): AutoencoderState<HostTensor> {
+  if (!resume) return initAutoencoderState(new Rng(schedule.seed).split("init"), config, schedule);
+  const { discriminator, alignment } = resume, { adversarial, alignmentMomentum } = schedule;
+  expectPart("a discriminator", adversarial !== null, discriminator !== undefined);
+  expectPart(
+    "running statistics",
+    alignmentMomentum > 0 && config.space === "svg",
+    alignment !== undefined,
+  );
+  return resume;
+}
+
+function expectPart(part: string, wanted: boolean, got: boolean): void {
+  if (wanted === got) return;
+  const [want, have] = wanted ? ["with", "without"] : ["without", "with"];
+  throw new CheckpointError(`Cannot resume: a state ${want} ${part} is needed, got one ${have}`);
+}
+
+async function onHost(state: StateOnDevice): Promise<AutoencoderState<HostTensor>> {
   return await read(state) as AutoencoderState<HostTensor>;
 }
 
-function expectMomentum({ alignmentMomentum }: ResolvedSchedule): void {
-  if (alignmentMomentum >= 0 && alignmentMomentum < 1) return;
-  throw new ConfigError(
-    `Cannot train an autoencoder: alignmentMomentum must be in [0, 1), got ${alignmentMomentum}`,
-  );
-}
-
-function expectImages(config: AutoencoderConfig, ...datasets: Dataset[]): void {
+function expectImages({ config, perceptual }: TrainAutoencoderOptions, ...datasets: Dataset[]): void {
+  const least = perceptual?.leastImageSize ?? 0;
+  if (config.imageSize < least) {
+    throw new ConfigError(
+      `Cannot train with this perceptual loss: images must have at least ${least} pixels a side, ` +
+        `got ${config.imageSize}`,
+    );
+  }
   for (const { name, imageSize, size } of datasets) {
     if (imageSize !== config.imageSize) {
       throw new ConfigError(
@@ -261,14 +269,17 @@ async function heldOutBatch(options: TrainAutoencoderOptions): Promise<MeasuredB
 }
 
 function schedules(schedule: ResolvedSchedule, steps: number) {
-  const { learningRate, finalRate, warmupSteps, batchSize, images, emaHalflife } = schedule;
-  return {
-    learningRate: cosineSchedule({
-      base: learningRate,
-      final: learningRate * finalRate,
+  const { learningRate, finalRate, warmupSteps, batchSize, images, emaHalflife, adversarial } = schedule;
+  const cosine = (base: number) =>
+    cosineSchedule({
+      base,
+      final: base * finalRate,
       steps,
       warmupSteps: Math.min(warmupSteps, Math.floor(steps / 4)),
-    }),
+    });
+  return {
+    learningRate: cosine(learningRate),
+    discriminatorRate: adversarial ? cosine(adversarial.learningRate) : undefined,
     emaDecay: (step: number) => emaDecay(batchSize, emaHalflife * images, step * batchSize),
   };
 }

@@ -148,6 +148,8 @@ export interface BatchOptions {
   learningRate(step: number): number;
   /** Decay of the moving average in update `step`. */
   emaDecay(step: number): number;
+  /** Step size of the discriminator in update `step`, in trainings that have one. */
+  readonly discriminatorRate?: (step: number) => number;
 }
 
 /** Makes batches: the same update number always gives the same batch. */
@@ -167,6 +169,7 @@ export function batchSource(
       learningRate: scalar(options.learningRate(step)),
       emaDecay: scalar(options.emaDecay(step)),
     };
+    if (options.discriminatorRate) batch.discriminatorRate = scalar(options.discriminatorRate(step));
     const featuresBND = await images.features(indices);
     if (featuresBND) batch.featuresBND = featuresBND;
     if (config.residual) {

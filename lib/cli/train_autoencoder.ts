@@ -18,6 +18,7 @@ import {
   type AutoencoderSize,
   type AutoencoderState,
   countParameters,
+  FORMER_SCHEDULE,
   initAutoencoderState,
   isPublishedVaeName,
   measureTrainingSpeed,
@@ -123,7 +124,8 @@ async function run(options: AutoencoderOptions): Promise<void> {
   try {
     const folder = options.run ?? `experiments/runs/ae-${space}-${name}`;
     const config = await resolveConfig(options, splits, encoder, folder);
-    const store = new CheckpointStore(join(folder, "checkpoints"), { config });
+    const former = { schedule: FORMER_SCHEDULE };
+    const store = new CheckpointStore(join(folder, "checkpoints"), { config, former });
     const { state, progress } = await startingPoint(store, config, options, folder);
     const say = (line: string) => {
       console.log(line);
@@ -176,7 +178,7 @@ async function resolveConfig(
   const base = { model: named, schedule: resolveSchedule({ images: options.images, flip, seed }) };
   const changed = applyOverrides(base, options.set, "autoencoder configuration");
   const model = parseAutoencoderConfig(changed.model);
-  const schedule = await withTime(changed.schedule, model, options, folder);
+  const schedule = await withTime(resolveSchedule(changed.schedule), model, options, folder);
   return {
     data: { name: options.data, train: train.size, test: test.size, hash: train.hash },
     model,
@@ -220,7 +222,7 @@ async function startingPoint(
       `Cannot start a training in ${folder}: it has checkpoints up to step ${latest}; give --resume or another --run`,
     );
   }
-  const like = initAutoencoderState(new Rng(0), config.model, config.schedule.alignmentMomentum);
+  const like = initAutoencoderState(new Rng(0), config.model, config.schedule);
   const { state, meta } = await store.load(latest, { weights: like.ema, state: like });
   console.log(`going on from update ${latest} of ${scheduleSteps(config.schedule)}`);
   return { state, progress: meta as unknown as Progress };

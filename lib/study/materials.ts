@@ -26,6 +26,7 @@ import {
   type AutoencoderConfig,
   type CompiledAutoencoder,
   countParameters,
+  FORMER_SCHEDULE,
   initAutoencoderState,
   loadAutoencoder,
   namedAutoencoder,
@@ -243,8 +244,9 @@ export async function provideAutoencoder(
   const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
   const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
     config: { model, schedule, encoder: trainsWithFeatures(space) ? encoder.hash : null },
+    former: { schedule: FORMER_SCHEDULE },
   });
-  const like = initAutoencoderState(new Rng(0), model, schedule.alignmentMomentum);
+  const like = initAutoencoderState(new Rng(0), model, schedule);
   const latest = await store.latest();
   const resume = latest === null
     ? undefined
