@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { basename, extname, join, resolve } from "node:path";
 import { DataError } from "novae/tensor/mod.ts";
 import { fileError, hashBytes } from "novae/io/mod.ts";
+import type { Dataset } from "./dataset.ts";
 
 /** A labelled set of image files of any sizes; names and labels are in memory, pixels are not. */
 export interface ImageFiles {
@@ -32,6 +33,11 @@ export interface ImageFiles {
    * @throws DataError if one is missing.
    */
   contentOf(first: number, last: number): Promise<string>;
+}
+
+/** Whether images are files rather than a data set in memory. */
+export function isImageFiles(images: Dataset | ImageFiles): images is ImageFiles {
+  return "contentOf" in images;
 }
 
 const ENDINGS = new Set([".jpg", ".jpeg", ".png", ".webp"]);
