@@ -18,6 +18,7 @@ import { imageDinoFromUnit } from "novae/dino/mod.ts";
 import type { Autoencoder, LatentStats, SpaceName } from "./autoencoder.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
 import type { DecoderParams } from "./decoder.ts";
+import { hashAutoencoder } from "./hash.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, imageUnitFromSigned } from "./model.ts";
 import { type AlignmentStats, alignResidual, encodeResidual, type ResidualEncoderParams } from "./svg/mod.ts";
 import { type ConvEncoderParams, encodePosterior } from "./vae/mod.ts";
@@ -86,6 +87,7 @@ export class CompiledAutoencoder implements Autoencoder {
   #params: AutoencoderParams<HostTensor>;
   #alignment: AlignmentStats | undefined;
   #stats: LatentStats | undefined;
+  #hash: string | undefined;
 
   /**
    * Compiles nothing before it is first used.
@@ -103,7 +105,7 @@ export class CompiledAutoencoder implements Autoencoder {
       throw new RangeError(`Cannot run in batches: batch size must be a positive integer, got ${batchSize}`);
     }
     this.config = config;
-    this.encoder = encoder;
+    this.encoder = config.vae ? undefined : encoder;
     this.#batchSize = batchSize;
     this.#params = params;
     this.#alignment = options.alignment;
@@ -127,6 +129,12 @@ export class CompiledAutoencoder implements Autoencoder {
 
   get imageSize(): number {
     return this.config.imageSize;
+  }
+
+  /** SHA-256 of what decides latents and reconstructions; see {@linkcode hashAutoencoder}. */
+  get hash(): string {
+    const { config, params, alignment, encoder } = this;
+    return this.#hash ??= hashAutoencoder({ config, params, alignment, encoderHash: encoder?.hash });
   }
 
   /** Its weights. */
@@ -158,6 +166,7 @@ export class CompiledAutoencoder implements Autoencoder {
   ): Promise<void> {
     this.#alignment = measured.alignment;
     this.#stats = measured.stats;
+    this.#hash = undefined;
     if (params === this.#params) return;
     await this.dispose();
     this.#params = params;

@@ -8,6 +8,7 @@ import { Command, CommanderError } from "commander";
 import { NovaeError } from "novae/tensor/mod.ts";
 import { registerData } from "./data.ts";
 import { registerDevices } from "./devices.ts";
+import { registerEncode } from "./encode.ts";
 import { registerExport } from "./export.ts";
 import { registerExtract } from "./extract.ts";
 import { registerFetch } from "./fetch.ts";
@@ -41,6 +42,7 @@ export function buildProgram(): Command {
   registerExport(program);
   registerFetch(program);
   registerExtract(program);
+  registerEncode(program);
   registerRuns(program);
   registerDevices(program);
   return program;
