@@ -12,7 +12,6 @@ import {
   encodeShards,
   type EncodeShardsOptions,
   flipHorizontal,
-  type Framing,
   type ImageFiles,
   isImageFiles,
   openImageBatches,
@@ -20,6 +19,7 @@ import {
   usualShardRows,
 } from "novae/data/mod.ts";
 import type { Autoencoder } from "./autoencoder.ts";
+import { autoencoderFraming } from "./framing.ts";
 import { type LatentNotes, LATENTS, type LatentSetConfig, MIRRORED, openLatents } from "./latent_set.ts";
 import { ChannelMoments } from "./latent_stats.ts";
 
@@ -71,21 +71,6 @@ export interface EncodedLatents extends EncodedShards {
 const MEASURED_ROWS = 64;
 /** The largest number of 16 bits. */
 const HALF_MAX = 65504;
-
-/**
- * How image files become the images of an autoencoder: the shorter side is brought to `resize`, the middle square is
- * kept.
- *
- * *Source*: SVG's `SmallestMaxSize` and `CenterCrop` of albumentations. *Differs*: Pillow's Lanczos filter, as for image
- * folders in memory, where albumentations interpolates linearly and lets fine patterns alias.
- *
- * @param imageSize edge of the square that is kept.
- * @param resize shorter side before that, at least `imageSize`; the same if omitted.
- */
-export function autoencoderFraming(imageSize: number, resize: number = imageSize): Framing {
-  const crop = { height: imageSize, width: imageSize };
-  return { resize: { shortestEdge: resize }, filter: "lanczos3", bytes: true, crop };
-}
 
 /**
  * Encodes all images of a data set, and their mirror images, into a folder of shards: the latents of an image are a row,

@@ -65,6 +65,34 @@ export async function openImageFolder(path: string): Promise<ImageFiles> {
   return new FolderFiles(path, flat, byClass);
 }
 
+/** Names of the folder of held-out images. */
+export const HELD_OUT_FOLDERS: readonly string[] = ["test", "val"];
+
+/**
+ * Lists the image files of a folder with the parts `train` and `test` (or `val`), each as `openImageFolder` takes it.
+ *
+ * @throws DataError if a part is missing or cannot be listed, or if the parts have different classes.
+ */
+export async function openImageSplits(path: string): Promise<{ train: ImageFiles; test: ImageFiles }> {
+  const folders = (await listFolder(path)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+  const heldOut = HELD_OUT_FOLDERS.find((name) => folders.includes(name));
+  if (!folders.includes("train") || heldOut === undefined) {
+    throw new DataError(
+      `Cannot read images from ${path}: folders train and ${HELD_OUT_FOLDERS.join(" or ")} are needed, got ${
+        folders.slice(0, 5).join(", ") || "none"
+      }`,
+    );
+  }
+  const train = await openImageFolder(join(path, "train")), test = await openImageFolder(join(path, heldOut));
+  const flat = train.classes.length === 1 && test.classes.length === 1;
+  if (!flat && train.classes.join("/") !== test.classes.join("/")) {
+    throw new DataError(
+      `Cannot read ${join(path, heldOut)}: its classes must be those of ${join(path, "train")}, got others`,
+    );
+  }
+  return { train, test };
+}
+
 /**
  * The names of the image files in each folder of a folder, both in the order of their names; nothing if there is no
  * folder in it.
