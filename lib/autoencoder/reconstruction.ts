@@ -51,18 +51,25 @@ export interface ShownReconstructions {
   readonly reconstructions: HostTensor;
 }
 
+/** Options of {@linkcode measureReconstruction}. */
+export interface ReconstructionOptions {
+  /** Number of images to hand out for a picture. Default 8. */
+  readonly shown?: number;
+  /** Told of the latents of each batch, `[B, N, Z]`, not normalised. */
+  readonly onLatents?: (zBNZ: HostTensor) => void;
+}
+
 /**
  * Encodes and decodes images and measures what comes back.
  *
  * @param batches images, with their frozen features where these are known.
- * @param shown number of images to hand out for a picture. Default 8.
  * @throws RangeError if there are no images.
  */
 export async function measureReconstruction(
   autoencoder: Pick<Autoencoder, "encode" | "decode">,
   batches: Iterable<MeasuredBatch> | AsyncIterable<MeasuredBatch>,
   measures: ReconstructionMeasures,
-  shown = 8,
+  { shown = 8, onLatents }: ReconstructionOptions = {},
 ): Promise<ReconstructionQuality> {
   const sums = new Map(Object.keys(measures.images ?? {}).map((name) => [name, 0]));
   const sets = Object.entries(measures.sets ?? {}).map(([name, begin]) => [name, begin()] as const);
@@ -70,7 +77,8 @@ export async function measureReconstruction(
   let count = 0;
   for await (const batch of batches) {
     const { images } = batch, size = images.shape[0];
-    const reconstructions = await autoencoder.decode(await latentsOf(autoencoder, batch));
+    const latents = await latentsOf(autoencoder, batch), reconstructions = await autoencoder.decode(latents);
+    onLatents?.(latents);
     expectShape("Cannot compare images", reconstructions.shape, images.shape);
     for (const [name, measure] of Object.entries(measures.images ?? {})) {
       sums.set(name, sums.get(name)! + size * await measure(images, reconstructions));
@@ -91,7 +99,8 @@ export async function measureReconstruction(
   return { count, metrics, shown: { images: joined("images"), reconstructions: joined("reconstructions") } };
 }
 
-async function latentsOf(
+/** Latents of images whose frozen features may be known. */
+export async function latentsOf(
   autoencoder: Pick<Autoencoder, "encode">,
   { images, features }: MeasuredBatch,
 ): Promise<HostTensor> {
