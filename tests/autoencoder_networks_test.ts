@@ -6,7 +6,9 @@ import {
   alignToBatch,
   ChannelMoments,
   type ConvEncoderParams,
+  countDecoderParams,
   countParameters,
+  countResidualParams,
   decodeLatents,
   type DecoderConfig,
   type DecoderParams,
@@ -23,7 +25,6 @@ import {
   maskResidual,
   PUBLISHED_DECODER,
   PUBLISHED_RESIDUAL,
-  type ResidualConfig,
   type ResidualEncoderParams,
   resnetBlock,
   type ResnetBlockParams,
@@ -170,40 +171,33 @@ Deno.test("stored statistics of a whole set give what the set gives as one batch
   assert.deepEqual(alignResidual(rows(r, 3, 4), stats).data, stored.slice(3 * 20, 4 * 20));
 });
 
-Deno.test("the published decoder and residual encoder have as many parameters as PyTorch's", () => {
-  assert.equal(golden.counts.publishedDecoder392, countDecoder(PUBLISHED_DECODER, 392));
-  assert.equal(countParameters(initDecoder(new Rng(0), GOLDEN_DECODER, 5)), countDecoder(GOLDEN_DECODER, 5));
-  // The golden count has no mask token.
-  assert.equal(golden.counts.publishedResidual + 8, countResidual(PUBLISHED_RESIDUAL, 16, 256));
-  const small = { ...PUBLISHED_RESIDUAL, width: 12, depth: 2, heads: 3, channels: 3 };
-  assert.equal(countParameters(initResidualEncoder(new Rng(0), small, 4, 16)), countResidual(small, 4, 16));
+Deno.test("closed forms count the parameters of the published networks as PyTorch does, and of others as they are", () => {
+  assert.equal(countDecoderParams(PUBLISHED_DECODER, 392), 43_076_483);
+  assert.equal(golden.counts.publishedDecoder392, 43_076_483);
+  assert.equal(countResidualParams(PUBLISHED_RESIDUAL, 16, 256), 11_192_840);
+  assert.equal(golden.counts.publishedResidual, 11_192_840);
+  const decoders: DecoderConfig[] = [
+    GOLDEN_DECODER,
+    {
+      ...GOLDEN_DECODER,
+      blocks: 2,
+      midAttention: false,
+      attentionLevels: 0,
+      outPatch: 2,
+      channels: [16, 8, 8],
+    },
+  ];
+  for (const config of decoders) {
+    assert.equal(countDecoderParams(config, 5), countParameters(initDecoder(new Rng(0), config, 5)));
+  }
+  for (const classToken of [true, false]) {
+    const small = { ...PUBLISHED_RESIDUAL, width: 12, depth: 2, heads: 3, channels: 3, classToken };
+    const { maskToken: _, ...rest } = initResidualEncoder(new Rng(0), small, 4, 16);
+    assert.equal(countResidualParams(small, 4, 16), countParameters(rest));
+  }
 });
 
 Deno.test("groups have at least four channels, divide them and are 32 at the published widths", () => {
   const groups = [128, 256, 512, 96, 64, 48, 32, 16, 12, 10, 4, 2].map(groupCount);
   assert.deepEqual(groups, [32, 32, 32, 24, 16, 12, 8, 4, 3, 2, 1, 1]);
 });
-
-/** Parameters of a decoder in closed form. */
-function countDecoder(config: DecoderConfig, latent: number): number {
-  const conv = (kernel: number, from: number, to: number) => kernel ** 2 * from * to + to;
-  const block = (from: number, to: number) =>
-    2 * from + conv(3, from, to) + 2 * to + conv(3, to, to) + (from === to ? 0 : conv(1, from, to));
-  const attention = (width: number) => 2 * width + 4 * conv(1, width, width);
-  const { channels, blocks } = config, last = channels[channels.length - 1];
-  let sum = conv(3, latent, channels[0]) + 2 * block(channels[0], channels[0]) + attention(channels[0]);
-  channels.forEach((width, i) => {
-    sum += block(channels[Math.max(i - 1, 0)], width) + (blocks - 1) * block(width, width);
-    if (i < config.attentionLevels) sum += blocks * attention(width);
-    if (i < channels.length - 1) sum += conv(3, width, width);
-  });
-  return sum + 2 * last + conv(3, last, 3 * config.outPatch ** 2);
-}
-
-/** Parameters of a residual encoder in closed form, mask token included. */
-function countResidual(config: ResidualConfig, patch: number, tokens: number): number {
-  const { width: d, depth, mlpRatio, channels } = config, f = mlpRatio * d;
-  const block = 4 * d + (3 * d * d + 3 * d) + (d * d + d) + (2 * d * f + f + d);
-  const head = d * d + d + d * channels + channels;
-  return 3 * patch ** 2 * d + d + (tokens + 1) * d + d + depth * block + 2 * d + head + channels;
-}

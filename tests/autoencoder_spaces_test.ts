@@ -8,6 +8,7 @@ import {
   CompiledAutoencoder,
   DEFAULT_RECONSTRUCTION_WEIGHTS,
   denormalizeLatents,
+  hasFeatures,
   initAutoencoder,
   latentChannels,
   meanPsnr,
@@ -60,11 +61,12 @@ async function batchOf(config: AutoencoderConfig): Promise<AutoencoderBatch<Host
   };
   if (config.vae) {
     batch.noiseBNZ = float32(rng.normal(3 * 16 * config.vae.channels), [3, 16, config.vae.channels]);
-    return batch;
   }
-  const encoder = tinyEncoder();
-  batch.featuresBND = (await encoder.features(images)).patchesBND;
-  await encoder.dispose();
+  if (config.featureChannels > 0) {
+    const encoder = tinyEncoder();
+    batch.featuresBND = (await encoder.features(images)).patchesBND;
+    await encoder.dispose();
+  }
   if (config.residual) batch.maskB = float32([0, 1, 0], [3]);
   return batch;
 }
@@ -76,7 +78,7 @@ function livelyParams(config: AutoencoderConfig): AutoencoderParams<HostTensor> 
 
 async function autoencoderOf(space: SpaceName, batchSize = 8): Promise<CompiledAutoencoder> {
   const config = tinyConfig(space), params = livelyParams(config);
-  const encoder = space === "vae" ? undefined : tinyEncoder();
+  const encoder = hasFeatures(space) ? tinyEncoder() : undefined;
   const options = { encoder, device: "cpu", batchSize } as const;
   const autoencoder = new CompiledAutoencoder(config, params, options);
   const images = new DiscImages(20);
@@ -232,7 +234,14 @@ Deno.test("settings are checked: unknown keys, parts of other spaces, sizes that
     [{ ...config, space: "sdvae" }, /space/],
     [{ ...config, imageSize: 18 }, /multiple of patchSize 4, got 18/],
     [{ ...config, patchSize: 8 }, /scale by patchSize 8, got 4/],
-    [{ ...config, vae: { channels: 4, klWeight: 1 } }, /"vae" belongs to the space vae alone/],
+    [{ ...config, vae: { channels: 4, klWeight: 1 } }, /"vae" belongs to the spaces vae and va-vae alone/],
+    [{ ...config, decoder: { ...config.decoder, groups: 8 } }, /groups must divide 4 channels, got 8/],
+    [
+      { ...tinyConfig("va-vae"), space: "vae", featureChannels: 0 },
+      /"vae.featureMatching" belongs to the space va-vae/,
+    ],
+    [{ ...tinyConfig("vae"), space: "va-vae", featureChannels: 16 }, /"vae.featureMatching" belongs to/],
+    [{ ...tinyConfig("va-vae"), featureChannels: 0 }, /featureChannels must be positive for va-vae, got 0/],
     [{ ...config, residual: undefined }, /"residual" belongs to/],
     [{ ...config, featureChannels: 0 }, /featureChannels/],
     [{ ...config, residual: { ...config.residual, heads: 3 } }, /must divide the width 8, got 3/],
@@ -261,7 +270,7 @@ Deno.test("all spaces share the decoder, and the sizes have the channels of the 
       namedAutoencoder("micro", { space, imageSize, patchSize, featureChannels: 96 })
     );
     for (const config of configs) assert.deepEqual(config.decoder, configs[0].decoder);
-    assert.deepEqual(configs.map(latentChannels), [16, 96, 104, 104]);
+    assert.deepEqual(configs.map(latentChannels), [16, 16, 8, 96, 104, 104]);
   }
   const a = initAutoencoder(new Rng(1), tinyConfig("vae")),
     b = initAutoencoder(new Rng(1), tinyConfig("svg"));

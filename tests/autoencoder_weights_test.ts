@@ -3,9 +3,11 @@ import { join } from "node:path";
 import {
   type AutoencoderToSave,
   CompiledAutoencoder,
+  hasFeatures,
   initAutoencoder,
   latentChannels,
   loadAutoencoder,
+  PAPER_SPACES,
   readAutoencoder,
   roundToHalf,
   saveAutoencoder,
@@ -13,7 +15,15 @@ import {
   type SpaceName,
 } from "novae/autoencoder/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
-import { float32, NovaeError, Rng, WeightsError } from "novae/tensor/mod.ts";
+import {
+  flattenTree,
+  float32,
+  type HostTensor,
+  isHostTensor,
+  NovaeError,
+  Rng,
+  WeightsError,
+} from "novae/tensor/mod.ts";
 import { assertSameBits, DiscImages, tinyConfig, tinyEncoder, upTo } from "./autoencoder_fixture.ts";
 
 function modelOf(space: SpaceName, encoderHash: string): AutoencoderToSave {
@@ -25,7 +35,7 @@ function modelOf(space: SpaceName, encoderHash: string): AutoencoderToSave {
     alignment: space === "svg"
       ? { featureMean: 0.1, featureStd: 1.25, residualMean: -0.3, residualStd: 1 / 3 }
       : undefined,
-    encoderHash: space === "vae" ? undefined : encoderHash,
+    encoderHash: hasFeatures(space) ? encoderHash : undefined,
     metadata: { note: "of a test" },
   };
 }
@@ -67,6 +77,18 @@ for (const space of SPACE_NAMES) {
       assert.deepEqual(after.stats, model.stats);
       for (const disposable of [before, after, encoder]) await disposable.dispose();
     }));
+}
+
+for (const space of PAPER_SPACES) {
+  Deno.test(`the shipped autoencoder of ${space} has the settings and weights that its file was written with`, async () => {
+    const path = `data/models/ae-${space}-solids.safetensors`;
+    const { config, params } = await readAutoencoder(path),
+      { tensors, metadata } = await readSafetensors(path);
+    assert.deepEqual(config, JSON.parse(metadata.config));
+    const leaves = flattenTree<HostTensor>(params, isHostTensor);
+    assert.deepEqual(leaves.map(({ path }) => path).sort(), [...tensors.keys()].sort());
+    for (const { path, value } of leaves) assert.deepEqual(value.data, tensors.get(path)!.data, path);
+  });
 }
 
 Deno.test("another encoder than the one of the training is refused, and none too", () =>

@@ -136,7 +136,12 @@ Deno.test("undistorted views are the base of the global ones", () => {
 
 function work(step: number): CropWork {
   const images = float32(new Rng(9).split(step).uniform(3 * 12 * 12 * 3), [3, 12, 12, 3]);
-  return { images, seed: 4, labels: ["crops", step], options: { globalSize: 8, localSize: 4, locals: 2 } };
+  return {
+    images: [images],
+    seed: 4,
+    labels: ["crops", step],
+    options: { globalSize: 8, localSize: 4, locals: 2 },
+  };
 }
 
 Deno.test("crops do not depend on the number of workers or the step at which they begin", async () => {

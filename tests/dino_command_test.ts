@@ -163,7 +163,10 @@ Deno.test("a Gram stage goes on from another run, and bad input is told in one l
     );
     await refused(
       /masks must be null without a mask token/,
-      tinyTraining(fresh, "e", ["--size", "dino-vits16"], [...SIZES, "localSize=16"]),
+      tinyTraining(fresh, "e", ["--recipe", "dinov2-mini", "--size", "dino-vits16"], [
+        ...SIZES,
+        "localSize=16",
+      ]),
     );
     await refused(
       /koleoWeight must be at least 0, got -1/,

@@ -102,6 +102,14 @@ Deno.test("a PyTorch checkpoint of a training is loaded like safetensors of the 
   assert.equal(pth.source.files[0].sha256, await hashFile(`${golden}/dinov3.meta.pth`));
 });
 
+Deno.test("settings of foreign classes beside the weights are refused, unless records of them are asked for", async () => {
+  const path = `${golden}/dinov3.args.pth`;
+  await assert.rejects(loadEncoder(path), /argparse\.Namespace/);
+  const { config } = vitConfigFromTransformers(cases.dinov3.transformers);
+  const known = await loadEncoder(path, { config, foreign: "record" });
+  assert.deepEqual(known.params, (await loadEncoder(`${golden}/dinov3.meta.pth`, { config })).params);
+});
+
 Deno.test("an encoder of the project's own says its size, and images of it are only normalised", () =>
   inFolder(async (root) => {
     const path = `${root}/own.safetensors`, config = VIT_SIZES.tiny;

@@ -34,6 +34,9 @@ const recipe: DinoRecipe = {
   localSize: 8,
   localCrops: 2,
   head: { ...SMALL_RECIPE.head, hidden: 16, bottleneck: 8, prototypes: 24 },
+  masks: { kind: "scattered", ratio: 0.25 },
+  maskWeight: 0.5,
+  koleoWeight: 0.1,
   freezeShare: 0,
 };
 
@@ -107,7 +110,7 @@ Deno.test("usage entropy tells an even use of the prototypes from a collapse", (
 });
 
 Deno.test("schedules warm up, freeze and end where the recipe says", () => {
-  const settings = { ...SMALL_RECIPE, steps: 100 }, at = dinoSchedules(settings);
+  const settings = { ...SMALL_RECIPE, steps: 100, learningRate: 1.5e-3 }, at = dinoSchedules(settings);
   const value = (step: number, key: keyof ReturnType<typeof at>) => at(step)[key]!.data[0];
   assert.ok(Math.abs(value(4, "learningRate") - 1.5e-3) < 1e-9);
   assert.ok(value(0, "learningRate") < 3.1e-4);

@@ -37,6 +37,20 @@ Deno.test("tensors read on demand are those of the whole file, of every storage 
   assert.deepEqual(reversed, [...whole.tensors.values()].reverse(), "any order, all at once");
 });
 
+Deno.test("a safetensors file whose length begins like another format's magic is still one", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/w.safetensors`;
+    const header = JSON.stringify({ w: { dtype: "F32", shape: [1], data_offsets: [0, 4] } });
+    for (const length of [0x80, 0x4b50]) { // the first byte of a pickle; "PK", as of a zip archive
+      const bytes = new Uint8Array(8 + length + 4).fill(0x20, 8, 8 + length);
+      new DataView(bytes.buffer).setUint32(0, length, true);
+      new TextEncoder().encodeInto(header, bytes.subarray(8));
+      bytes.set(new Uint8Array(Float32Array.of(1.5).buffer), 8 + length);
+      await Deno.writeFile(path, bytes);
+      assert.deepEqual(await (await openWeights(path)).tensors.get("w")!.read(), float32([1.5], [1]));
+    }
+  }));
+
 Deno.test("a small tensor of a 3 GB file is read alone", () =>
   inFolder(async (folder) => {
     const path = `${folder}/big.safetensors`, elements = 1.5e9;
@@ -164,6 +178,23 @@ Deno.test("of a folder the usual names are taken first, then a single file, of e
     assert.equal((await opened()).length, 2);
     await Deno.copyFile(GOLDEN, `${folder}/model.safetensors`);
     assert.deepEqual(await opened(), ["model.safetensors"]);
+  }));
+
+Deno.test("a safetensors file whose header's length begins like a pickle is read as what it is", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/model.safetensors`, tensors = { w: float32([1, 2], [2]) };
+    const found: number[] = [];
+    for (let length = 0; length < 256; length += 8) {
+      await writeSafetensors(path, tensors, { note: "x".repeat(length) });
+      const [low] = await Deno.readFile(path);
+      found.push(low);
+      assert.deepEqual(
+        await (await openWeights(path)).tensors.get("w")!.read(),
+        tensors.w,
+        `low byte ${low}`,
+      );
+    }
+    assert.ok(found.includes(0x80));
   }));
 
 Deno.test("the content tells the format, not the name", () =>

@@ -4,6 +4,7 @@ import { jit, read } from "novae/engine/mod.ts";
 import {
   applyRope,
   type AttentionParams,
+  convFromPytorch,
   embedLabels,
   gatedMlp,
   initAttention,
@@ -12,6 +13,7 @@ import {
   initLinear,
   initMlp,
   linear,
+  linearFromPytorch,
   type LinearParams,
   mlp,
   type MlpParams,
@@ -215,4 +217,32 @@ Deno.test("compiled attention and perceptrons equal the eager ones, values and g
     assertClose(values[i].value.data, reference, 0, 1e-4 * Math.max(largest, 1));
   });
   await compiled.dispose();
+});
+
+Deno.test("weights of PyTorch are turned into our layout, place by place", () => {
+  const counted = (shape: number[]) =>
+    float32(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => i), shape);
+  const map = linearFromPytorch(counted([2, 3]));
+  assert.deepEqual([map.shape, [...map.data]], [[3, 2], [0, 3, 1, 4, 2, 5]]);
+  const kernel = convFromPytorch(counted([2, 3, 4, 5])),
+    at = (h: number, w: number, i: number, o: number) => kernel.data[((h * 5 + w) * 3 + i) * 2 + o];
+  assert.deepEqual(kernel.shape, [4, 5, 3, 2]);
+  assert.deepEqual([at(0, 0, 0, 1), at(0, 1, 0, 0), at(3, 2, 1, 1)], [60, 1, 60 + 20 + 3 * 5 + 2]);
+  assert.throws(() => linearFromPytorch(counted([2, 3, 1])), { name: "TypeError" });
+  assert.throws(() => convFromPytorch(counted([2, 3])), { name: "TypeError" });
+});
+
+Deno.test("factors of attention weights of one change nothing, of zero leave the bias of the projection", () => {
+  tf.tidy(() => {
+    const x = tf.randomNormal([2, 3, 4], 0, 1, "float32", 7);
+    const params = {
+      qkv: { weight: tf.randomNormal([4, 12], 0, 1, "float32", 8), bias: tf.zeros([12]) },
+      proj: { weight: tf.randomNormal([4, 4], 0, 1, "float32", 9), bias: tf.tensor1d([1, 2, 3, 4]) },
+    };
+    const plain = selfAttention(x, params, { heads: 2 }).dataSync();
+    const ones = selfAttention(x, params, { heads: 2, weightFactors: tf.ones([2, 2, 3, 3]) }).dataSync();
+    plain.forEach((v, i) => assert.ok(Math.abs(v - ones[i]) < 1e-5));
+    const zeros = selfAttention(x, params, { heads: 2, weightFactors: tf.zeros([2, 2, 3, 3]) }).dataSync();
+    assert.deepEqual([...zeros], Array.from({ length: 24 }, (_, i) => 1 + i % 4));
+  });
 });

@@ -4,23 +4,22 @@
  * @module
  */
 import type * as tf from "@tensorflow/tfjs";
-import {
-  concatRows,
-  ConfigError,
-  expectShape,
-  float32,
-  type HostTensor,
-  rows,
-  sizeOf,
-} from "novae/tensor/mod.ts";
+import { ConfigError, expectShape, type HostTensor } from "novae/tensor/mod.ts";
 import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mod.ts";
 import { imageDinoFromUnit } from "novae/dino/mod.ts";
-import type { Autoencoder, LatentStats, SpaceName } from "./autoencoder.ts";
-import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import type { AlignmentMode, Autoencoder, EncodeOptions, LatentStats, SpaceName } from "./autoencoder.ts";
+import { concatChannels, imagesAtOnce, inBatches } from "./_batches.ts";
+import { type AutoencoderConfig, hasFeatures, latentChannels, latentGrid } from "./config.ts";
 import type { DecoderParams } from "./decoder.ts";
 import { hashAutoencoder } from "./hash.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, imageUnitFromSigned } from "./model.ts";
-import { type AlignmentStats, alignResidual, encodeResidual, type ResidualEncoderParams } from "./svg/mod.ts";
+import {
+  type AlignmentStats,
+  alignResidual,
+  batchAlignment,
+  encodeResidual,
+  type ResidualEncoderParams,
+} from "./svg/mod.ts";
 import { type ConvEncoderParams, encodePosterior } from "./vae/mod.ts";
 
 /** What an autoencoder needs of the frozen encoder; a `DinoEncoder` is one. */
@@ -35,17 +34,19 @@ export interface FrozenEncoder {
 
 /** What belongs to an autoencoder beside its parameters. */
 export interface CompiledAutoencoderOptions {
-  /** The frozen encoder; needed by all spaces but `vae`. It is not disposed with the autoencoder. */
+  /** The frozen encoder; needed by spaces whose latents hold its features. It is not disposed with the autoencoder. */
   readonly encoder?: FrozenEncoder;
-  /** Statistics of the alignment; needed by `svg` to encode. */
+  /** Statistics of the alignment; needed by `svg` to encode, unless those of each batch are used. */
   readonly alignment?: AlignmentStats;
+  /** What `encode` does unless it is told otherwise; default `stored`. */
+  readonly alignmentMode?: AlignmentMode;
   /** Statistics of the latents, carried along for whoever normalises them. */
   readonly stats?: LatentStats;
   /** Where it runs; default `auto`. */
   readonly device?: DeviceName;
   /** Threads on the CPU; default: the number of cores. */
   readonly threads?: number;
-  /** Most images that run at once. Default 64. */
+  /** Most images that run at once. Default 64, fewer for images of more than 64 × 64 pixels. */
   readonly batchSize?: number;
 }
 
@@ -55,7 +56,7 @@ export interface LatentParts {
   readonly features?: HostTensor;
   /** Residual `[B, N, R]`, not aligned. */
   readonly residual?: HostTensor;
-  /** Mean of the `vae`'s posterior `[B, N, Z]`. */
+  /** Mean of a variational autoencoder's posterior `[B, N, Z]`. */
   readonly mean?: HostTensor;
 }
 
@@ -69,7 +70,7 @@ interface Place {
 
 /** The compiled networks of one set of weights. */
 interface Networks {
-  /** Images in [0, 1] to the residual or to the `vae`'s mean; absent for `dino`. */
+  /** Images in [0, 1] to the residual or to the posterior's mean; absent for `dino`. */
   readonly encode?: Jitted<Network>;
   /** Latents to images in [0, 1]. */
   readonly decode: Jitted<Network>;
@@ -79,10 +80,11 @@ interface Networks {
 export class CompiledAutoencoder implements Autoencoder {
   /** Its settings. */
   readonly config: AutoencoderConfig;
-  /** The frozen encoder; undefined for `vae`. */
+  /** The frozen encoder; undefined for spaces whose latents do not hold its features. */
   readonly encoder: FrozenEncoder | undefined;
   readonly #batchSize: number;
   readonly #place: Place;
+  readonly #alignmentMode: AlignmentMode;
   #networks: Networks;
   #params: AutoencoderParams<HostTensor>;
   #alignment: AlignmentStats | undefined;
@@ -99,22 +101,23 @@ export class CompiledAutoencoder implements Autoencoder {
     params: AutoencoderParams<HostTensor>,
     options: CompiledAutoencoderOptions = {},
   ) {
-    const { device = "auto", threads, batchSize = 64, encoder } = options;
-    expectEncoder(config, encoder);
+    const { device = "auto", threads, encoder, batchSize = imagesAtOnce(config.imageSize) } = options;
+    if (hasFeatures(config.space)) expectEncoder(config, encoder);
     if (!Number.isInteger(batchSize) || batchSize < 1) {
       throw new RangeError(`Cannot run in batches: batch size must be a positive integer, got ${batchSize}`);
     }
     this.config = config;
-    this.encoder = config.vae ? undefined : encoder;
+    this.encoder = hasFeatures(config.space) ? encoder : undefined;
     this.#batchSize = batchSize;
     this.#params = params;
     this.#alignment = options.alignment;
     this.#stats = options.stats;
     this.#place = { device, threads };
+    this.#alignmentMode = options.alignmentMode ?? "stored";
     this.#networks = compileNetworks(config, params, this.#place);
   }
 
-  /** Which of the four spaces it is. */
+  /** Which of the spaces it is. */
   get name(): SpaceName {
     return this.config.space;
   }
@@ -173,12 +176,12 @@ export class CompiledAutoencoder implements Autoencoder {
     this.#networks = compileNetworks(this.config, params, this.#place);
   }
 
-  async encode(imageUnitBHWC: HostTensor): Promise<HostTensor> {
-    return this.join(await this.encodeParts(imageUnitBHWC));
+  async encode(imageUnitBHWC: HostTensor, { alignment }: EncodeOptions = {}): Promise<HostTensor> {
+    return this.join(await this.encodeParts(imageUnitBHWC), alignment);
   }
 
   /**
-   * Features and residual of images, or the mean of the `vae`'s posterior.
+   * Features and residual of images, or the mean of a variational autoencoder's posterior.
    *
    * @param features the frozen features of the images if they are known already.
    * @throws TypeError if the images do not have the autoencoder's size, or the features not its tokens and channels.
@@ -189,6 +192,7 @@ export class CompiledAutoencoder implements Autoencoder {
     const { encode } = this.#networks;
     const own = encode && await inBatches(imageUnitBHWC, this.#batchSize, encode);
     if (this.config.vae) return { mean: own };
+    if (!hasFeatures(this.name)) return { residual: own };
     const known = features ?? (await this.encoder!.features(imageUnitBHWC)).patchesBND;
     const wanted = [imageUnitBHWC.shape[0], this.grid ** 2, this.config.featureChannels];
     expectShape(`Cannot use features (${this.name})`, known.shape, wanted);
@@ -198,21 +202,22 @@ export class CompiledAutoencoder implements Autoencoder {
   /**
    * Joins the parts to latents, aligning the residual where the space does.
    *
+   * @param mode statistics of the alignment; as the autoencoder was opened if omitted.
    * @returns `[B, N, Z]`.
-   * @throws ConfigError if the alignment's statistics were not measured.
+   * @throws ConfigError if stored statistics of the alignment are wanted and were not measured.
    */
-  join({ features, residual, mean }: LatentParts): HostTensor {
+  join({ features, residual, mean }: LatentParts, mode: AlignmentMode = this.#alignmentMode): HostTensor {
     if (mean) return mean;
     if (!residual) return features!;
-    if (this.name !== "svg") return concatChannels(features!, residual);
-    if (!this.#alignment) {
-      throw new ConfigError("Cannot encode images (svg): the alignment must be measured first");
-    }
-    return concatChannels(features!, alignResidual(residual, this.#alignment));
+    if (!features) return residual;
+    if (this.name !== "svg") return concatChannels(features, residual);
+    const stats = mode === "batch" ? batchAlignment(features, residual) : this.#alignment;
+    if (stats) return concatChannels(features, alignResidual(residual, stats));
+    throw new ConfigError("Cannot encode images (svg): the alignment must be measured first");
   }
 
   async decode(zBNZ: HostTensor): Promise<HostTensor> {
-    expectShape(`Cannot decode latents (${this.name})`, zBNZ.shape, [null, this.grid ** 2, this.channels]);
+    expectLatents(`Cannot decode latents (${this.name})`, zBNZ, this.grid ** 2, this.channels);
     return await inBatches(zBNZ, this.#batchSize, this.#networks.decode);
   }
 
@@ -232,7 +237,9 @@ function compileNetworks(
   place: Place,
 ): Networks {
   const decode: Network = (zBNZ) =>
-    imageUnitFromSigned(decodeTokens(zBNZ, constantTree<DecoderParams>(params.decoder)));
+    imageUnitFromSigned(
+      decodeTokens(zBNZ, constantTree<DecoderParams>(params.decoder), config.decoder.groups),
+    );
   return {
     encode: compileEncoder(config, params, place),
     decode: jit(decode, { ...place, name: "decoder" }),
@@ -244,10 +251,10 @@ function compileEncoder(
   params: AutoencoderParams<HostTensor>,
   place: Place,
 ): Jitted<Network> | undefined {
-  const { encoder, residual } = params;
+  const { encoder, residual } = params, { groups } = config.decoder;
   if (encoder) {
     const mean: Network = (images) =>
-      encodePosterior(imageSignedFromUnit(images), constantTree<ConvEncoderParams>(encoder)).meanBNZ;
+      encodePosterior(imageSignedFromUnit(images), constantTree<ConvEncoderParams>(encoder), groups).meanBNZ;
     return jit(mean, { ...place, name: "vae-encoder" });
   }
   if (!residual) return undefined;
@@ -260,8 +267,33 @@ function compileEncoder(
   return jit(encode, { ...place, name: "residual-encoder" });
 }
 
-function expectEncoder(config: AutoencoderConfig, encoder: FrozenEncoder | undefined): void {
-  if (config.space === "vae") return;
+/** Latents come from elsewhere, from samplers and other programs: their layout and values are checked. */
+function expectLatents(what: string, { shape, data }: HostTensor, tokens: number, channels: number): void {
+  if (shape[1] === channels && (shape.length === 4 || shape[2] === tokens) && channels !== tokens) {
+    throw new TypeError(
+      `${what}: shape must be [any, ${tokens}, ${channels}], channels last, got channels first, [${
+        shape.join(", ")
+      }]`,
+    );
+  }
+  expectShape(what, shape, [null, tokens, channels]);
+  const wrong = (data as Float32Array).findIndex((value) => !Number.isFinite(value));
+  if (wrong < 0) return;
+  const at = [
+    Math.floor(wrong / (tokens * channels)),
+    Math.floor(wrong / channels) % tokens,
+    wrong % channels,
+  ];
+  throw new RangeError(`${what}: values must be finite, got ${data[wrong]} at [${at.join(", ")}]`);
+}
+
+/**
+ * Checks that a frozen encoder has the width of the features that the settings name, if they name any.
+ *
+ * @throws ConfigError if it has not, or there is none.
+ */
+export function expectEncoder(config: AutoencoderConfig, encoder: FrozenEncoder | undefined): void {
+  if (config.featureChannels === 0) return;
   const got = encoder ? `one of width ${encoder.width}` : "none";
   if (encoder?.width !== config.featureChannels) {
     throw new ConfigError(
@@ -269,43 +301,4 @@ function expectEncoder(config: AutoencoderConfig, encoder: FrozenEncoder | undef
         `got ${got}`,
     );
   }
-}
-
-/**
- * Runs a compiled function over any number of rows. A rest is filled up with zeros to a power of two, so that few
- * sizes are ever compiled.
- */
-async function inBatches(
-  input: HostTensor,
-  batchSize: number,
-  run: (batch: HostTensor) => Promise<{ read(): Promise<HostTensor>; dispose(): void }>,
-): Promise<HostTensor> {
-  const count = input.shape[0], outputs: HostTensor[] = [];
-  if (count === 0) throw new TypeError("Cannot run an autoencoder: at least one image is needed, got none");
-  for (let start = 0; start < count; start += batchSize) {
-    const wanted = Math.min(batchSize, count - start);
-    const size = Math.min(2 ** Math.ceil(Math.log2(wanted)), batchSize);
-    const output = await run(filledUp(rows(input, start, start + wanted), size));
-    outputs.push(rows(await output.read(), 0, wanted));
-    output.dispose();
-  }
-  return concatRows(outputs);
-}
-
-function filledUp(batch: HostTensor, size: number): HostTensor {
-  if (batch.shape[0] === size) return batch;
-  const shape = [size, ...batch.shape.slice(1)];
-  const data = new Float32Array(sizeOf(shape));
-  data.set(batch.data);
-  return float32(data, shape);
-}
-
-function concatChannels(a: HostTensor, b: HostTensor): HostTensor {
-  const [batch, tokens, left] = a.shape, right = b.shape[2], channels = left + right;
-  const data = new Float32Array(batch * tokens * channels);
-  for (let i = 0; i < batch * tokens; i++) {
-    data.set(a.data.subarray(i * left, (i + 1) * left), i * channels);
-    data.set(b.data.subarray(i * right, (i + 1) * right), i * channels + left);
-  }
-  return float32(data, [batch, tokens, channels]);
 }

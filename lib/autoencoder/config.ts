@@ -8,14 +8,13 @@ import { ConfigError } from "novae/tensor/mod.ts";
 import { SPACE_NAMES, type SpaceName } from "./autoencoder.ts";
 import { type DecoderConfig, decoderScale } from "./decoder.ts";
 import { PUBLISHED_RESIDUAL, type ResidualConfig } from "./svg/residual_encoder.ts";
-
-/** The part of the `vae` that the other spaces lack. */
-export interface VaeConfig {
-  /** Latent channels Z. */
-  readonly channels: number;
-  /** Weight of the KL divergence beside a reconstruction loss that is summed over an image's values. */
-  readonly klWeight: number;
-}
+import { PUBLISHED_FEATURE_MATCHING } from "./vae/feature_matching.ts";
+import {
+  isPublishedVaeName,
+  PUBLISHED_VAES,
+  type PublishedVaeName,
+  type VaeConfig,
+} from "./vae/vae_config.ts";
 
 /** Settings of an autoencoder. */
 export interface AutoencoderConfig {
@@ -25,18 +24,35 @@ export interface AutoencoderConfig {
   readonly imageSize: number;
   /** Rows and columns of pixels that a latent token stands for. */
   readonly patchSize: number;
-  /** Width D of the frozen features; 0 for the `vae`. */
+  /** Width D of the frozen features; 0 for spaces without them. The `va-vae` needs them in training alone. */
   readonly featureChannels: number;
   /** Form of the decoder. */
   readonly decoder: DecoderConfig;
-  /** For `vae` alone. */
+  /** For `vae` and `va-vae` alone. */
   readonly vae?: VaeConfig;
-  /** For `svg` and `svg-noalign` alone. */
+  /** For `svg`, `svg-noalign` and `residual` alone. */
   readonly residual?: ResidualConfig;
+  /**
+   * Noise τ with which the decoder is trained, to make it robust to imperfect latents; not for `vae` and `va-vae`.
+   * Each image's latents get normal noise of a standard deviation drawn uniformly from [0, τ]. None if omitted.
+   */
+  readonly noiseTau?: number;
 }
 
-/** Named sizes of the networks. */
-export type AutoencoderSize = "tiny" | "micro" | "published";
+/** Named sizes with networks for every space. */
+export type GeneralSize = "tiny" | "micro" | "small" | "published";
+
+/** Named sizes of the networks; those of variational autoencoders say down-sampling and channels. */
+export type AutoencoderSize = GeneralSize | PublishedVaeName;
+
+/** All named sizes. */
+export const AUTOENCODER_SIZES: readonly AutoencoderSize[] = [
+  "tiny",
+  "micro",
+  "small",
+  "published",
+  ...Object.keys(PUBLISHED_VAES) as PublishedVaeName[],
+];
 
 /** The decoder of SVG and of latent diffusion at 16-fold up-sampling. */
 export const PUBLISHED_DECODER: DecoderConfig = {
@@ -45,6 +61,23 @@ export const PUBLISHED_DECODER: DecoderConfig = {
   midAttention: true,
   attentionLevels: 1,
   outPatch: 1,
+};
+
+const LIGHT = { blocks: 1, midAttention: true, attentionLevels: 0, outPatch: 2 } as const;
+
+/** Form of each size's decoder, and its channels by patch. */
+const DECODERS: Readonly<
+  Record<GeneralSize, Omit<DecoderConfig, "channels"> & { channels: Record<number, readonly number[]> }>
+> = {
+  tiny: { ...LIGHT, channels: { 4: [8, 4] } },
+  micro: { ...LIGHT, channels: { 4: [64, 48], 8: [64, 48, 24] } },
+  small: {
+    ...LIGHT,
+    attentionLevels: 1,
+    outPatch: 1,
+    channels: { 4: [256, 128, 64], 8: [256, 128, 128, 64], 16: [256, 128, 128, 64, 64] },
+  },
+  published: { ...PUBLISHED_DECODER, channels: { 16: PUBLISHED_DECODER.channels } },
 };
 
 const TINY_RESIDUAL: ResidualConfig = {
@@ -69,44 +102,111 @@ const MICRO_RESIDUAL: ResidualConfig = {
   maskProbability: 0.1,
 };
 
+const SMALL_RESIDUAL: ResidualConfig = {
+  channels: 8,
+  width: 192,
+  depth: 4,
+  heads: 6,
+  mlpRatio: 4,
+  activation: "gelu",
+  classToken: false,
+  maskProbability: 0.1,
+};
+
+const RESIDUALS: Readonly<Record<GeneralSize, ResidualConfig>> = {
+  tiny: TINY_RESIDUAL,
+  micro: MICRO_RESIDUAL,
+  small: SMALL_RESIDUAL,
+  published: PUBLISHED_RESIDUAL,
+};
+
 /** What is chosen beside the size's name. */
 export interface NamedAutoencoderOptions {
   /** The latent space. */
   readonly space: SpaceName;
   /** Rows and columns of the images. */
   readonly imageSize: number;
-  /** Rows and columns of pixels that a latent token stands for. */
-  readonly patchSize: number;
-  /** Width D of the frozen features; without meaning for the `vae`. */
+  /** Rows and columns of pixels that a latent token stands for; the fewest of the size if omitted. */
+  readonly patchSize?: number;
+  /** Width D of the frozen features; without meaning for spaces that are trained without them. */
   readonly featureChannels?: number;
+  /** Residual channels R, e.g. 4, 8, 16 or 32; those of the size if omitted. */
+  readonly residualChannels?: number;
+  /** Noise τ with which the decoder is trained; none if omitted. */
+  readonly noiseTau?: number;
 }
 
 /**
  * The settings of a named size.
  *
- * `published` is the paper's (patches of 16), `micro` what two processor cores train in minutes (patches of 4 or 8),
- * `tiny` for tests (patches of 4).
+ * `published` is the paper's (patches of 16; `kl-f16d16` for `vae`, `kl-f16d32` for `va-vae`), `small` half its width
+ * and a third of its blocks (patches of 4, 8 or 16), `micro` what two processor cores train in minutes (patches of 4
+ * or 8), `tiny` for tests (patches of 4). The published variational autoencoders have names of their own, `kl-f8d4`
+ * and so on. Only `published` has dropout. The residual of the space `residual` is never masked, since nothing stands
+ * beside it.
  *
- * @throws ConfigError if the size has no decoder for the patch.
+ * @throws ConfigError if the size has no decoder for the patch or is none of the space.
  */
 export function namedAutoencoder(size: AutoencoderSize, options: NamedAutoencoderOptions): AutoencoderConfig {
-  const { space, imageSize, patchSize } = options;
-  const decoder = decoderFor(size, patchSize);
-  const residual = size === "tiny" ? TINY_RESIDUAL : size === "micro" ? MICRO_RESIDUAL : PUBLISHED_RESIDUAL;
+  const { space, imageSize, noiseTau } = options, published = publishedVaeName(size, space);
+  const decoder = namedDecoder(size, published, options.patchSize);
   return parseAutoencoderConfig({
     space,
     imageSize,
-    patchSize,
-    featureChannels: space === "vae" ? 0 : options.featureChannels ?? 0,
+    patchSize: decoderScale(decoder),
+    featureChannels: trainsWithFeatures(space) ? options.featureChannels ?? 0 : 0,
     decoder,
-    ...(space === "vae" ? { vae: { channels: size === "tiny" ? 4 : 16, klWeight: 1e-6 } } : {}),
-    ...(hasResidual(space) ? { residual } : {}),
+    ...(isVariational(space) && { vae: namedVae(size, published, space) }),
+    ...(hasResidual(space) && { residual: namedResidual(options, generalSize(size)) }),
+    ...(noiseTau !== undefined && { noiseTau }),
   });
+}
+
+function namedVae(
+  size: AutoencoderSize,
+  published: PublishedVaeName | undefined,
+  space: SpaceName,
+): VaeConfig {
+  const vae = published
+    ? PUBLISHED_VAES[published].vae
+    : { channels: size === "tiny" ? 4 : 16, klWeight: 1e-6 };
+  return { ...vae, ...(space === "va-vae" && { featureMatching: PUBLISHED_FEATURE_MATCHING }) };
+}
+
+function namedResidual(
+  { space, residualChannels }: NamedAutoencoderOptions,
+  size: GeneralSize,
+): ResidualConfig {
+  return {
+    ...RESIDUALS[size],
+    ...(residualChannels !== undefined && { channels: residualChannels }),
+    ...(space === "residual" && { maskProbability: 0 }),
+  };
+}
+
+/** The size whose networks stand beside those of a published variational autoencoder. */
+function generalSize(size: AutoencoderSize): GeneralSize {
+  return isPublishedVaeName(size) ? "published" : size;
+}
+
+/** Whether a latent space is that of a variational autoencoder, whose latents hold no frozen features. */
+export function isVariational(space: SpaceName): boolean {
+  return space === "vae" || space === "va-vae";
 }
 
 /** Whether a latent space has a residual encoder. */
 export function hasResidual(space: SpaceName): boolean {
-  return space === "svg" || space === "svg-noalign";
+  return space === "svg" || space === "svg-noalign" || space === "residual";
+}
+
+/** Whether the latents of a space hold the features of a frozen encoder. */
+export function hasFeatures(space: SpaceName): boolean {
+  return space === "svg" || space === "svg-noalign" || space === "dino";
+}
+
+/** Whether the training of a space needs the features of a frozen encoder, in its latents or to match them. */
+export function trainsWithFeatures(space: SpaceName): boolean {
+  return hasFeatures(space) || space === "va-vae";
 }
 
 /** Latent channels Z. */
@@ -134,21 +234,37 @@ export function parseAutoencoderConfig(input: unknown): AutoencoderConfig {
   return parsed.data;
 }
 
-function decoderFor(size: AutoencoderSize, patchSize: number): DecoderConfig {
-  const small = { blocks: 1, midAttention: true, attentionLevels: 0 };
-  const found = size === "published"
-    ? PUBLISHED_DECODER
-    : size === "tiny"
-    ? { ...small, channels: [8, 4], outPatch: 2 }
-    : patchSize === 8
-    ? { ...small, channels: [64, 48, 24], outPatch: 2 }
-    : { ...small, channels: [64, 48], outPatch: 2 };
-  if (decoderScale(found) !== patchSize) {
-    throw new ConfigError(
-      `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,
-    );
+/** Which published variational autoencoder a size means in a space, if any. */
+function publishedVaeName(size: AutoencoderSize, space: SpaceName): PublishedVaeName | undefined {
+  if (!isPublishedVaeName(size)) {
+    if (size !== "published" || !isVariational(space)) return undefined;
+    return space === "vae" ? "kl-f16d16" : "kl-f16d32";
   }
-  return found;
+  if (isVariational(space)) return size;
+  throw new ConfigError(
+    `Cannot use autoencoder settings: size "${size}" is one of vae and va-vae, got ${space}`,
+  );
+}
+
+function namedDecoder(
+  size: AutoencoderSize,
+  published: PublishedVaeName | undefined,
+  patchSize: number | undefined,
+): DecoderConfig {
+  const decoder = published
+    ? PUBLISHED_VAES[published].decoder
+    : generalDecoder(generalSize(size), patchSize);
+  if (decoder !== undefined && (patchSize ?? decoderScale(decoder)) === decoderScale(decoder)) return decoder;
+  throw new ConfigError(
+    `Cannot use autoencoder settings: size "${size}" has no decoder for patches of ${patchSize}`,
+  );
+}
+
+/** The decoder of a size for a patch, for its smallest if omitted. */
+function generalDecoder(size: GeneralSize, patchSize: number | undefined): DecoderConfig | undefined {
+  const { channels, ...form } = DECODERS[size];
+  const found = channels[patchSize ?? Math.min(...Object.keys(channels).map(Number))];
+  return found && { channels: found, ...form };
 }
 
 const count = z.int().positive();
@@ -159,6 +275,19 @@ const decoderSchema = z.strictObject({
   midAttention: z.boolean(),
   attentionLevels: z.int().nonnegative(),
   outPatch: count,
+  groups: count.optional(),
+});
+
+const vaeSchema = z.strictObject({
+  channels: count,
+  klWeight: z.number().nonnegative(),
+  encoderBlocks: count.optional(),
+  quantConvs: z.boolean().optional(),
+  featureMatching: z.strictObject({
+    weight: z.number().nonnegative(),
+    cosineMargin: z.number().min(0).max(2),
+    distanceMargin: z.number().min(0).max(2),
+  }).optional(),
 });
 
 const autoencoderSchema = z.strictObject({
@@ -167,7 +296,7 @@ const autoencoderSchema = z.strictObject({
   patchSize: count,
   featureChannels: z.int().nonnegative(),
   decoder: decoderSchema,
-  vae: z.strictObject({ channels: count, klWeight: z.number().nonnegative() }).optional(),
+  vae: vaeSchema.optional(),
   residual: z.strictObject({
     channels: count,
     width: count,
@@ -177,7 +306,10 @@ const autoencoderSchema = z.strictObject({
     activation: z.enum(["gelu", "geluErf"]),
     classToken: z.boolean(),
     maskProbability: z.number().min(0).max(1),
+    dropout: z.number().min(0).lt(1).optional(),
+    attentionDropout: z.number().min(0).lt(1).optional(),
   }).optional(),
+  noiseTau: z.number().nonnegative().optional(),
 }).superRefine((config, context) => {
   const complain = (message: string) => context.addIssue({ code: "custom", message });
   if (config.imageSize % config.patchSize !== 0) {
@@ -186,17 +318,39 @@ const autoencoderSchema = z.strictObject({
   if (decoderScale(config.decoder) !== config.patchSize) {
     complain(`the decoder must scale by patchSize ${config.patchSize}, got ${decoderScale(config.decoder)}`);
   }
-  if ((config.space === "vae") !== (config.vae !== undefined)) {
-    complain('"vae" belongs to the space vae alone');
+  if (isVariational(config.space) !== (config.vae !== undefined)) {
+    complain('"vae" belongs to the spaces vae and va-vae alone');
+  }
+  if ((config.space === "va-vae") !== (config.vae?.featureMatching !== undefined)) {
+    complain('"vae.featureMatching" belongs to the space va-vae alone');
   }
   if (hasResidual(config.space) !== (config.residual !== undefined)) {
-    complain('"residual" belongs to the spaces svg and svg-noalign alone');
+    complain('"residual" belongs to the spaces svg, svg-noalign and residual alone');
   }
-  if ((config.space === "vae") !== (config.featureChannels === 0)) {
-    complain(`featureChannels must be 0 for vae and positive otherwise, got ${config.featureChannels}`);
+  if (trainsWithFeatures(config.space) !== (config.featureChannels > 0)) {
+    const wanted = trainsWithFeatures(config.space) ? "positive" : "0";
+    complain(`featureChannels must be ${wanted} for ${config.space}, got ${config.featureChannels}`);
   }
-  const { residual } = config;
-  if (residual && residual.width % residual.heads !== 0) {
+  if (config.vae && config.noiseTau !== undefined) {
+    complain('"noiseTau" is not for the spaces vae and va-vae');
+  }
+  checkNetworks(config, complain);
+});
+
+function checkNetworks(
+  { space, decoder, residual }: AutoencoderConfig,
+  complain: (message: string) => void,
+): void {
+  const { groups } = decoder;
+  const undivided = groups === undefined ? undefined : decoder.channels.find((width) => width % groups !== 0);
+  if (undivided !== undefined) {
+    complain(`decoder.groups must divide ${undivided} channels, got ${groups}`);
+  }
+  if (!residual) return;
+  if (residual.width % residual.heads !== 0) {
     complain(`residual.heads must divide the width ${residual.width}, got ${residual.heads}`);
   }
-});
+  if (space === "residual" && residual.maskProbability > 0) {
+    complain(`residual.maskProbability must be 0 for residual, got ${residual.maskProbability}`);
+  }
+}

@@ -36,6 +36,11 @@ export interface DecoderConfig {
   readonly attentionLevels: number;
   /** Rows and columns of pixels that one place of the last level stands for; 1 in the published decoder. */
   readonly outPatch: number;
+  /**
+   * Groups of every normalisation; by the channels if omitted, see `groupCount`. Latent diffusion and SVG always have
+   * 32, which the rule gives from 128 channels on.
+   */
+  readonly groups?: number;
 }
 
 /** Parameters of one level of the decoder. */
@@ -50,6 +55,8 @@ export interface DecoderLevelParams<T = tf.Tensor> {
 
 /** Parameters of the decoder. */
 export interface DecoderParams<T = tf.Tensor> {
+  /** 1×1 convolution of the latents before the first; only in variational autoencoders as published. */
+  postQuantConv?: ConvParams<T>;
   /** First convolution, from Z channels. */
   convIn: ConvParams<T>;
   /** The middle, on the latent grid. */
@@ -78,6 +85,23 @@ export const TO_CHW = [0, 3, 1, 2], TO_HWC = [0, 2, 3, 1];
 /** How many pixels a side one latent token stands for: `2^(levels − 1) · outPatch`. */
 export function decoderScale(config: DecoderConfig): number {
   return 2 ** (config.channels.length - 1) * config.outPatch;
+}
+
+/** Number of parameters in closed form; 43,076,483 for the published decoder of 392 channels. */
+export function countDecoderParams(config: DecoderConfig, latentChannels: number): number {
+  const conv = (kernel: number, from: number, to: number) => kernel ** 2 * from * to + to;
+  const block = (from: number, to: number) =>
+    2 * from + conv(3, from, to) + 2 * to + conv(3, to, to) + (from === to ? 0 : conv(1, from, to));
+  const attention = (width: number) => 2 * width + 4 * conv(1, width, width);
+  const { channels, blocks, midAttention, attentionLevels, outPatch } = config;
+  const first = channels[0], last = channels[channels.length - 1];
+  let sum = conv(3, latentChannels, first) + 2 * block(first, first) + (midAttention ? attention(first) : 0);
+  channels.forEach((width, level) => {
+    sum += block(channels[Math.max(level - 1, 0)], width) + (blocks - 1) * block(width, width);
+    if (level < attentionLevels) sum += blocks * attention(width);
+    if (level < channels.length - 1) sum += conv(3, width, width);
+  });
+  return sum + 2 * last + conv(3, last, 3 * outPatch ** 2);
 }
 
 /**
@@ -127,29 +151,31 @@ export function initLevelAttentions(
   rng: Rng,
   config: DecoderConfig,
   level: number,
+  blocks = config.blocks,
 ): SpatialAttentionParams<HostTensor>[] {
-  const count = level < config.attentionLevels ? config.blocks : 0;
+  const count = level < config.attentionLevels ? blocks : 0;
   return Array.from(
     { length: count },
     (_, i) => initSpatialAttention(rng.split("attention", i), config.channels[level]),
   );
 }
 
-/** Applies the middle. */
-export function applyMid(xBCHW: tf.Tensor, params: MidParams): tf.Tensor {
-  const first = resnetBlock(xBCHW, params.block1);
-  const mixed = params.attention ? spatialAttention(first, params.attention) : first;
-  return resnetBlock(mixed, params.block2);
+/** Applies the middle; `groups` as in the settings. */
+export function applyMid(xBCHW: tf.Tensor, params: MidParams, groups?: number): tf.Tensor {
+  const first = resnetBlock(xBCHW, params.block1, groups);
+  const mixed = params.attention ? spatialAttention(first, params.attention, groups) : first;
+  return resnetBlock(mixed, params.block2, groups);
 }
 
 /** Applies the residual blocks of a level, each followed by its attention if there is one. */
 export function applyBlocks(
   xBCHW: tf.Tensor,
   level: { blocks: ResnetBlockParams[]; attentions: SpatialAttentionParams[] },
+  groups?: number,
 ): tf.Tensor {
   return level.blocks.reduce((x, block, i) => {
-    const y = resnetBlock(x, block);
-    return level.attentions[i] ? spatialAttention(y, level.attentions[i]) : y;
+    const y = resnetBlock(x, block, groups);
+    return level.attentions[i] ? spatialAttention(y, level.attentions[i], groups) : y;
   }, xBCHW);
 }
 
@@ -158,20 +184,22 @@ export function applyBlocks(
  * nearest-neighbour up-sampling and a convolution between them, normalisation, SiLU, convolution.
  *
  * *Source*: `Decoder` in `ldm/modules/diffusionmodules/model.py` of CompVis/latent-diffusion, as SVG uses it: latents
- * not normalised, no convolution after the quantiser, no tanh. *Differs*: with `outPatch` above 1 the last
- * convolution gives blocks of pixels, which spares the level of the full resolution.
+ * not normalised, no tanh; the convolution after the quantiser where there is one, which SVG has not. *Differs*: with
+ * `outPatch` above 1 the last convolution gives blocks of pixels, which spares the level of the full resolution.
  *
  * @param zBIJZ latents `[B, I, J, Z]`.
+ * @param groups as in the settings.
  * @returns `imageSigned` `[B, H, W, 3]`, about [−1, 1], not clipped.
  */
-export function decodeLatents(zBIJZ: tf.Tensor, params: DecoderParams): tf.Tensor4D {
+export function decodeLatents(zBIJZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {
   let x: tf.Tensor = tf.transpose(zBIJZ, TO_CHW);
-  x = applyMid(conv2dCHW(x, params.convIn), params.mid);
+  if (params.postQuantConv) x = conv2dCHW(x, params.postQuantConv);
+  x = applyMid(conv2dCHW(x, params.convIn), params.mid, groups);
   for (const level of params.levels) {
-    x = applyBlocks(x, level);
+    x = applyBlocks(x, level, groups);
     if (level.upsample) x = upsampleConv2dCHW(x, level.upsample);
   }
-  x = conv2dCHW(normSilu(x, params.normOut), params.convOut);
+  x = conv2dCHW(normSilu(x, params.normOut, groups), params.convOut);
   const pixels = tf.transpose(x, TO_HWC) as tf.Tensor4D;
   const block = Math.sqrt(params.convOut.bias.shape[0] / 3);
   return block === 1 ? pixels : depthToSpace(pixels, block);

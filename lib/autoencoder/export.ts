@@ -22,7 +22,9 @@ export function exportDecoder(
   batch = 1,
 ): ExportedModel {
   const decode = (zBNZ: tf.Tensor) =>
-    imageUnitFromSigned(decodeTokens(zBNZ, constantTree<DecoderParams>(params.decoder)));
+    imageUnitFromSigned(
+      decodeTokens(zBNZ, constantTree<DecoderParams>(params.decoder), config.decoder.groups),
+    );
   return exportOnnx(decode, [zeros([batch, latentGrid(config) ** 2, latentChannels(config)])], {
     name: "decoder",
     inputNames: ["latents"],

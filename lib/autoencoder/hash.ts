@@ -5,6 +5,7 @@
  */
 import { flattenTree, type HostTensor, isHostTensor } from "novae/tensor/mod.ts";
 import { canonicalJson, hashBytes } from "novae/io/mod.ts";
+import { hasFeatures } from "./config.ts";
 import type { AutoencoderFile } from "./weights.ts";
 
 /**
@@ -17,9 +18,11 @@ export function hashAutoencoder(
     "config" | "params" | "alignment" | "encoderHash"
   >,
 ): string {
+  // The va-vae notes the encoder whose features its latents were matched to, and does without it.
+  const encoder = hasFeatures(config.space) ? encoderHash ?? null : null;
   const leaves = flattenTree<HostTensor>(params, isHostTensor);
   return hashBytes(
-    canonicalJson({ config, alignment: alignment ?? null, encoder: encoderHash ?? null }),
+    canonicalJson({ config, alignment: alignment ?? null, encoder }),
     ...leaves.flatMap((leaf) => [leaf.path, leaf.value.data]),
   );
 }

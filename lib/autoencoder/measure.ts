@@ -6,6 +6,7 @@
 import { expectShape, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
 import type { LatentStats } from "./autoencoder.ts";
 import type { CompiledAutoencoder } from "./compiled.ts";
+import { hasFeatures } from "./config.ts";
 import { ChannelMoments, latentStats } from "./latent_stats.ts";
 import { ALIGNMENT_EPS, type AlignmentStats, alignmentStats } from "./svg/mod.ts";
 
@@ -46,7 +47,7 @@ export async function measureAutoencoder(
     if (parts.features) frozen.add(parts.features);
     if (parts.mean ?? parts.residual) own.add((parts.mean ?? parts.residual)!);
   }
-  if (config.vae) return { stats: latentStats([own]) };
+  if (!hasFeatures(config.space)) return { stats: latentStats([own]) };
   if (!config.residual) return { stats: latentStats([frozen]) };
   if (config.space === "svg-noalign") return { stats: latentStats([frozen, own]) };
   const alignment = alignmentStats(frozen, own);

@@ -1,23 +1,26 @@
 /**
- * The networks of the four latent spaces as pure functions over one tree of parameters.
+ * The networks of the latent spaces as pure functions over one tree of parameters.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
 import { flattenTree, type HostTensor, isHostTensor, mapTree, type Rng, sizeOf } from "novae/tensor/mod.ts";
+import { initConv } from "novae/nn/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
 import { decodeLatents, type DecoderParams, initDecoder } from "./decoder.ts";
 import { initResidualEncoder, type ResidualEncoderParams } from "./svg/mod.ts";
-import { type ConvEncoderParams, initConvEncoder } from "./vae/mod.ts";
+import { type ConvEncoderParams, initConvEncoder, initProjection } from "./vae/mod.ts";
 
 /** Parameters of an autoencoder: the decoder, and what the space has beside it. */
 export interface AutoencoderParams<T = tf.Tensor> {
   /** The decoder, which all spaces have. */
   decoder: DecoderParams<T>;
-  /** The encoder of the `vae`. */
+  /** The encoder of `vae` and `va-vae`. */
   encoder?: ConvEncoderParams<T>;
-  /** The residual encoder of `svg` and `svg-noalign`. */
+  /** The residual encoder of `svg`, `svg-noalign` and `residual`. */
   residual?: ResidualEncoderParams<T>;
+  /** `[Z, D]`: maps latents to the features' width in the training of the `va-vae`. */
+  projection?: T;
 }
 
 /**
@@ -30,7 +33,15 @@ export function initAutoencoder(rng: Rng, config: AutoencoderConfig): Autoencode
   const params: AutoencoderParams<HostTensor> = {
     decoder: initDecoder(rng.split("decoder"), config.decoder, channels),
   };
-  if (config.vae) params.encoder = initConvEncoder(rng.split("encoder"), config.decoder, channels);
+  if (config.vae) {
+    params.encoder = initConvEncoder(rng.split("encoder"), config.decoder, channels, config.vae);
+    if (config.vae.quantConvs) {
+      params.decoder.postQuantConv = initConv(rng.split("postQuantConv"), 1, channels, channels);
+    }
+    if (config.vae.featureMatching) {
+      params.projection = initProjection(rng.split("projection"), channels, config.featureChannels);
+    }
+  }
   if (config.residual) {
     params.residual = initResidualEncoder(
       rng.split("residual"),
@@ -72,10 +83,11 @@ export function imageUnitFromSigned(imageSigned: tf.Tensor): tf.Tensor {
  * Decodes latent tokens.
  *
  * @param zBNZ `[B, N, Z]`, N a square number.
+ * @param groups of the decoder's normalisations, as in its settings.
  * @returns `imageSigned` `[B, H, W, 3]`, not clipped.
  */
-export function decodeTokens(zBNZ: tf.Tensor, params: DecoderParams): tf.Tensor4D {
+export function decodeTokens(zBNZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {
   const [batch, tokens, channels] = zBNZ.shape;
   const grid = Math.sqrt(tokens);
-  return decodeLatents(tf.reshape(zBNZ, [batch, grid, grid, channels]), params);
+  return decodeLatents(tf.reshape(zBNZ, [batch, grid, grid, channels]), params, groups);
 }

@@ -10,8 +10,15 @@
 import * as tf from "@tensorflow/tfjs";
 import type { HostTensor, Rng } from "novae/tensor/mod.ts";
 import { attention } from "novae/engine/mod.ts";
-import { conv2dCHW, type ConvParams, initConv, initNorm, linear, type NormParams } from "novae/nn/mod.ts";
-import { groupNormSilu } from "./group_norm_silu.ts";
+import {
+  conv2dCHW,
+  type ConvParams,
+  groupNormSilu,
+  initConv,
+  initNorm,
+  linear,
+  type NormParams,
+} from "novae/nn/mod.ts";
 
 /** Parameters of a residual block; `shortcut` where the number of channels changes. */
 export interface ResnetBlockParams<T = tf.Tensor> {
@@ -53,9 +60,17 @@ export function groupCount(channels: number): number {
   return groups;
 }
 
-/** Group normalisation followed by SiLU, which precedes every convolution of a block. */
-export function normSilu(xBCHW: tf.Tensor, params: NormParams): tf.Tensor {
-  return groupNormSilu(xBCHW, groupCount(xBCHW.shape[1]!), params.weight, params.bias);
+/**
+ * Group normalisation followed by SiLU, which precedes every convolution of a block.
+ *
+ * @param groups {@linkcode groupCount} of the channels if omitted.
+ */
+export function normSilu(
+  xBCHW: tf.Tensor,
+  params: NormParams,
+  groups: number = groupCount(xBCHW.shape[1]!),
+): tf.Tensor {
+  return groupNormSilu(xBCHW, groups, params.weight, params.bias);
 }
 
 /** A new residual block. */
@@ -80,11 +95,12 @@ export function initResnetBlock(
  * Residual block: `shortcut(x) + conv(silu(norm(conv(silu(norm(x))))))`.
  *
  * @param xBCHW `[B, in, H, W]`.
+ * @param groups of both normalisations; {@linkcode groupCount} of their channels if omitted.
  * @returns `[B, out, H, W]`.
  */
-export function resnetBlock(xBCHW: tf.Tensor, params: ResnetBlockParams): tf.Tensor {
-  const inner = conv2dCHW(normSilu(xBCHW, params.norm1), params.conv1);
-  const outer = conv2dCHW(normSilu(inner, params.norm2), params.conv2);
+export function resnetBlock(xBCHW: tf.Tensor, params: ResnetBlockParams, groups?: number): tf.Tensor {
+  const inner = conv2dCHW(normSilu(xBCHW, params.norm1, groups), params.conv1);
+  const outer = conv2dCHW(normSilu(inner, params.norm2, groups), params.conv2);
   return tf.add(params.shortcut ? conv2dCHW(xBCHW, params.shortcut) : xBCHW, outer);
 }
 
@@ -104,12 +120,17 @@ export function initSpatialAttention(rng: Rng, channels: number): SpatialAttenti
  * Self-attention of one head over all places: `x + proj(softmax(q·kᵀ/√C)·v)`.
  *
  * @param xBCHW `[B, C, H, W]`.
+ * @param groups of the normalisation; {@linkcode groupCount} of the channels if omitted.
  * @returns the same shape.
  */
-export function spatialAttention(xBCHW: tf.Tensor, params: SpatialAttentionParams): tf.Tensor {
+export function spatialAttention(
+  xBCHW: tf.Tensor,
+  params: SpatialAttentionParams,
+  groups: number = groupCount(xBCHW.shape[1]!),
+): tf.Tensor {
   const [batch, channels, height, width] = xBCHW.shape;
   const { weight, bias } = params.norm;
-  const normed = groupNormSilu(xBCHW, groupCount(channels), weight, bias, "linear");
+  const normed = groupNormSilu(xBCHW, groups, weight, bias, "linear");
   const tokens = tf.transpose(tf.reshape(normed, [batch, channels, height * width]), [0, 2, 1]);
   const map = (x: tf.Tensor, conv: ConvParams) =>
     linear(x, { weight: tf.reshape(conv.weight, [channels, channels]), bias: conv.bias });

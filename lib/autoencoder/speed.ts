@@ -6,6 +6,7 @@
 import { float32, type HostTensor, Rng, scalar } from "novae/tensor/mod.ts";
 import { type DeviceName, disposeTree, jit } from "novae/engine/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import { drawDropout, hasDropout } from "./svg/mod.ts";
 import { type AutoencoderSchedule, resolveSchedule } from "./train.ts";
 import { type AutoencoderBatch, autoencoderStep, initAutoencoderState } from "./train_step.ts";
 
@@ -60,8 +61,12 @@ function randomBatch(config: AutoencoderConfig, batchSize: number): AutoencoderB
     learningRate: scalar(1e-4),
     emaDecay: scalar(0.99),
   };
-  if (config.vae) batch.noiseBNZ = normal(latentChannels(config));
-  else batch.featuresBND = normal(featureChannels);
+  if (config.vae || config.noiseTau) batch.noiseBNZ = normal(latentChannels(config));
+  if (config.noiseTau) batch.noiseStdB = float32(new Float32Array(batchSize), [batchSize]);
+  if (featureChannels > 0) batch.featuresBND = normal(featureChannels);
   if (config.residual) batch.maskB = float32(new Float32Array(batchSize), [batchSize]);
+  if (config.residual && hasDropout(config.residual)) {
+    batch.dropout = drawDropout(rng, config.residual, batchSize, tokens);
+  }
   return batch;
 }

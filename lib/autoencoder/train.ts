@@ -7,7 +7,7 @@ import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
 import { type Dataset, type ImageFiles, isImageFiles } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
-import { CompiledAutoencoder, type FrozenEncoder } from "./compiled.ts";
+import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
 import type { AutoencoderConfig } from "./config.ts";
 import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
 import type { AutoencoderStats } from "./measure.ts";
@@ -86,7 +86,7 @@ export interface TrainAutoencoderOptions {
   readonly train: Dataset | ImageFiles;
   /** Images that are never trained on, for the curve. */
   readonly heldOut: Dataset | ImageFiles;
-  /** The frozen encoder; needed by all spaces but `vae`. */
+  /** The frozen encoder; needed by spaces with its features, and by `va-vae` in training alone. */
   readonly encoder?: FrozenEncoder;
   /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
   readonly perceptual?: PerceptualLoss;
@@ -175,6 +175,7 @@ export function scheduleSteps(schedule: ResolvedSchedule): number {
  */
 export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
   const { config, encoder, device = "auto", threads, onCheckpoint } = options;
+  expectEncoder(config, encoder);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
   expectImages(config, schedule.resize, options.train, options.heldOut);
   const initial = options.resume ?? initAutoencoderState(new Rng(schedule.seed).split("init"), config);

@@ -6,6 +6,7 @@
 import { float32, type HostTensor, Rng, scalar } from "novae/tensor/mod.ts";
 import type { ImageView } from "novae/data/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import { drawDropout, hasDropout } from "./svg/mod.ts";
 import type { AutoencoderBatch } from "./train_step.ts";
 import type { CropMode, TrainingImages } from "./training_images.ts";
 
@@ -78,10 +79,19 @@ export function batchSource(
       const { maskProbability } = config.residual;
       const drawn = own.split("mask").uniform(batchSize);
       batch.maskB = float32(drawn.map((u) => u < maskProbability ? 1 : 0), [batchSize]);
+      if (hasDropout(config.residual)) {
+        batch.dropout = drawDropout(own.split("dropout"), config.residual, batchSize, tokens);
+      }
     }
-    if (config.vae) {
+    if (config.vae || config.noiseTau) {
       const noise = own.split("noise").normal(batchSize * tokens * channels);
       batch.noiseBNZ = float32(noise, [batchSize, tokens, channels]);
+    }
+    if (config.noiseTau) {
+      const { noiseTau } = config;
+      batch.noiseStdB = float32(own.split("noiseStd").uniform(batchSize).map((u) => noiseTau * u), [
+        batchSize,
+      ]);
     }
     return batch;
   };

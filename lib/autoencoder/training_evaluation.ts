@@ -5,7 +5,7 @@
  */
 import type { HostTensor } from "novae/tensor/mod.ts";
 import type { CompiledAutoencoder } from "./compiled.ts";
-import type { AutoencoderConfig } from "./config.ts";
+import { type AutoencoderConfig, hasFeatures } from "./config.ts";
 import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
 import type { AutoencoderParams } from "./model.ts";
 import {
@@ -58,7 +58,12 @@ export class TrainingEvaluation implements Disposable {
   ): Promise<TrainingEvaluation> {
     const { config, encoder, workers } = options, { resize } = schedule;
     const seen = { flip: false, crop: "center", resize, cacheBytes: 0, features: "online" } as const;
-    const heldOut = await TrainingImages.prepare(options.heldOut, config, { encoder, workers, ...seen });
+    const used = hasFeatures(config.space) ? encoder : undefined;
+    const heldOut = await TrainingImages.prepare(options.heldOut, config, {
+      encoder: used,
+      workers,
+      ...seen,
+    });
     return new TrainingEvaluation(autoencoder, images, heldOut, schedule, options);
   }
 

@@ -17,7 +17,7 @@ import {
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
 import type { LatentStats } from "./autoencoder.ts";
 import { CompiledAutoencoder, type CompiledAutoencoderOptions } from "./compiled.ts";
-import { type AutoencoderConfig, latentChannels, parseAutoencoderConfig } from "./config.ts";
+import { type AutoencoderConfig, hasFeatures, latentChannels, parseAutoencoderConfig } from "./config.ts";
 import type { AutoencoderStats } from "./measure.ts";
 import { type AutoencoderParams, initAutoencoder } from "./model.ts";
 import type { AlignmentStats } from "./svg/mod.ts";
@@ -30,7 +30,7 @@ export interface AutoencoderFile extends AutoencoderStats {
   readonly config: AutoencoderConfig;
   /** Weights. */
   readonly params: AutoencoderParams<HostTensor>;
-  /** Hash of the frozen encoder it was trained with; undefined for `vae`. */
+  /** Hash of the frozen encoder it was trained with, if any. The `va-vae` does without it afterwards. */
   readonly encoderHash?: string;
   /** Free text by key. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -42,7 +42,7 @@ export interface AutoencoderToSave extends AutoencoderStats {
   readonly config: AutoencoderConfig;
   /** Weights; stored as 16-bit floats. */
   readonly params: AutoencoderParams<HostTensor>;
-  /** Hash of the frozen encoder it was trained with; undefined for `vae`. */
+  /** Hash of the frozen encoder it was trained with; undefined for spaces without its features. */
   readonly encoderHash?: string;
   /** More free text by key, e.g. what it was trained on. */
   readonly metadata?: Readonly<Record<string, string>>;
@@ -98,7 +98,7 @@ export async function readAutoencoder(path: string): Promise<AutoencoderFile> {
 /**
  * Reads an autoencoder and compiles it when it is first used.
  *
- * @param options the frozen encoder (for all spaces but `vae`), the device and the batch size.
+ * @param options the frozen encoder (for spaces with its features), the device and the batch size.
  * @throws WeightsError as {@linkcode readAutoencoder}, and if the encoder is not the one it was trained with.
  */
 export async function loadAutoencoder(
@@ -106,7 +106,7 @@ export async function loadAutoencoder(
   options: Pick<CompiledAutoencoderOptions, "encoder" | "device" | "threads" | "batchSize"> = {},
 ): Promise<CompiledAutoencoder> {
   const { config, params, stats, alignment, encoderHash } = await readAutoencoder(path);
-  if (encoderHash !== undefined && options.encoder?.hash !== encoderHash) {
+  if (hasFeatures(config.space) && encoderHash !== undefined && options.encoder?.hash !== encoderHash) {
     throw new WeightsError(
       `Cannot load autoencoder ${path}: it was trained with encoder ${encoderHash.slice(0, 12)}…, got ${
         options.encoder ? `${options.encoder.hash.slice(0, 12)}…` : "none"
@@ -124,7 +124,7 @@ function missingPart(
     encoderHash?: string;
   },
 ): string | undefined {
-  if (config.space !== "vae" && encoderHash === undefined) return "the hash of its encoder";
+  if (hasFeatures(config.space) && encoderHash === undefined) return "the hash of its encoder";
   if (config.space === "svg" && alignment === undefined) return "statistics of the alignment";
   return undefined;
 }
@@ -152,7 +152,7 @@ function parsedPart<T>(
 const statsSchema = z.strictObject({
   mean: z.array(z.number()),
   std: z.array(z.number().positive()),
-  count: z.int().positive(),
+  count: z.int().nonnegative(),
 });
 
 const alignmentSchema = z.strictObject({

@@ -12,12 +12,14 @@ import {
   type CropMode,
   type FeatureSource,
   initAutoencoderState,
+  isPublishedVaeName,
   measureTrainingSpeed,
   namedAutoencoder,
   parseAutoencoderConfig,
   type ResolvedSchedule,
   resolveSchedule,
   type SpaceName,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, type CheckpointStore } from "novae/experiment/mod.ts";
 import { type ImageSplits, openSplits, type SplitsOptions, usualImageSize } from "./_splits.ts";
@@ -99,7 +101,7 @@ async function loadFrozen(
   { space, encoder }: AutoencoderOptions,
   device: DeviceName,
 ): Promise<DinoEncoder | undefined> {
-  if (space === "vae") return undefined;
+  if (!trainsWithFeatures(space)) return undefined;
   if (encoder !== undefined) return await DinoEncoder.load(encoder, { device });
   throw new ConfigError(`Cannot train ${space}: --encoder must name its frozen encoder, got none`);
 }
@@ -123,7 +125,7 @@ export async function resolveTraining(
   const named = namedAutoencoder(size, {
     space,
     imageSize,
-    patchSize: encoder?.config.patchSize ?? imageSize / 8,
+    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? imageSize / 8,
     featureChannels: encoder?.width,
   });
   const resize = isImageFiles(train) ? options.resize ?? null : null;

@@ -3,6 +3,7 @@ import type { DeviceName } from "novae/engine/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import {
   type CompiledAutoencoder,
+  hasFeatures,
   hashAutoencoder,
   loadAutoencoder,
   readAutoencoder,
@@ -33,11 +34,11 @@ export async function openAutoencoder(
   encoder: string | undefined,
   device: DeviceName,
 ): Promise<OpenedAutoencoder> {
-  const { config } = await readAutoencoder(path);
-  if (!config.vae && encoder === undefined) {
+  const { config } = await readAutoencoder(path), needed = hasFeatures(config.space);
+  if (needed && encoder === undefined) {
     throw new ConfigError(`${what}: --encoder must name the frozen encoder of ${path}, got none`);
   }
-  const frozen = config.vae ? undefined : await DinoEncoder.load(encoder!, { device });
+  const frozen = needed ? await DinoEncoder.load(encoder!, { device }) : undefined;
   try {
     const autoencoder = await loadAutoencoder(path, { encoder: frozen, device });
     const dispose = async () => {

@@ -24,6 +24,7 @@ export interface EncoderOptions {
   path?: string;
   train: number;
   test: number;
+  pictures: number;
   recipe: string;
   size?: VitSize;
   seed: number;
@@ -42,7 +43,7 @@ export interface EncoderOptions {
 
 /** What decides the result; a checkpoint of another one is refused. */
 export interface EncoderConfig {
-  data: { name: string; train: number; test: number; hash: string };
+  data: { name: string; train: number; test: number; pictures: number; hash: string };
   vit: VitConfig;
   recipe: DinoRecipe;
   /** The run whose state the training starts from; null for new weights. */
@@ -80,7 +81,13 @@ export function resolveEncoderConfig(options: EncoderOptions, splits: DatasetSpl
     );
   }
   return {
-    data: { name: options.data, train: train.size, test: test.size, hash: train.hash },
+    data: {
+      name: options.data,
+      train: train.size,
+      test: test.size,
+      pictures: options.pictures,
+      hash: train.hash,
+    },
     vit,
     recipe: changed.recipe,
     from,

@@ -8,7 +8,7 @@ import { ConfigError } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
 import { writeJson } from "novae/io/mod.ts";
 import type { DatasetName } from "novae/data/mod.ts";
-import { type AutoencoderSize, resolveSchedule } from "novae/autoencoder/mod.ts";
+import { AUTOENCODER_SIZES, type AutoencoderSize, resolveSchedule } from "novae/autoencoder/mod.ts";
 import { applyOverrides, describeEnvironment } from "novae/experiment/mod.ts";
 import {
   compareAutoencoders,
@@ -67,7 +67,7 @@ export function registerCompare(program: Command): void {
       "whose features measure Fréchet distances; the shipped one for solids if omitted",
     )
     .addOption(
-      new Option("--size <name>", "named size").choices(["tiny", "micro", "published"]).default("micro"),
+      new Option("--size <name>", "named size").choices([...AUTOENCODER_SIZES]).default("micro"),
     )
     .option("--images <n>", "training images of each, repetitions counted", parseCount, 40_000)
     .option("--neighbours <k>", "neighbours that vote in the k-NN probe", parseCount, 20)

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { resolveDevice } from "novae/engine/mod.ts";
 import {
+  AUTOENCODER_SIZES,
   type ReconstructionMeasures,
   scheduleSteps,
   SPACE_NAMES,
@@ -55,13 +56,15 @@ export function registerTrainAutoencoder(train: Command): void {
         .default("center"),
     )
     .option("--flip", "mirror each image with probability ½", false)
-    .option("--encoder <reference>", "the frozen encoder; needed by all spaces but vae")
+    .option("--encoder <reference>", "the frozen encoder; needed by spaces with its features and by va-vae")
     .option(
       "--features <source>",
       "online, memory, or a folder made by `novae extract`; memory if they fit and crops are not random, if omitted",
     )
     .addOption(
-      new Option("--size <name>", "named size").choices(["tiny", "micro", "published"]).default("micro"),
+      new Option("--size <name>", "named size; kl-… are those of vae and va-vae").choices([
+        ...AUTOENCODER_SIZES,
+      ]).default("micro"),
     )
     .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { resolveDevice } from "novae/engine/mod.ts";
-import { loadDataset } from "novae/data/mod.ts";
+import { loadDataset, loadFurtherPictures } from "novae/data/mod.ts";
 import { countVitParams, DINO_RECIPES, trainDino, VIT_SIZES } from "novae/dino/mod.ts";
 import { CheckpointStore } from "novae/experiment/mod.ts";
 import { parseCount, parseNatural } from "./_options.ts";
@@ -28,6 +28,7 @@ export function registerTrainEncoder(program: Command): void {
     .option("--path <path>", "where the data set lies; not needed for solids")
     .option("--train <n>", "images to learn from", parseCount, 20_000)
     .option("--test <n>", "held-out images for the k-NN score", parseCount, 2_000)
+    .option("--pictures <n>", "pictures of each solid, so that crops come from different ones", parseCount, 1)
     .addOption(
       new Option("--recipe <name>", "how to train").choices(Object.keys(DINO_RECIPES)).default("small"),
     )
@@ -59,6 +60,7 @@ export function registerTrainEncoder(program: Command): void {
 async function trainEncoder(options: EncoderOptions): Promise<void> {
   const { data: name, path, train, test, stopOnCollapse } = options;
   const splits = await loadDataset({ name, path, train, test });
+  const pictures = await loadFurtherPictures({ name, train }, options.pictures - 1);
   const config = resolveEncoderConfig(options, splits), { steps, batchSize } = config.recipe;
   const choice = await resolveDevice(options.device);
   const store = new CheckpointStore(join(options.run, "checkpoints"), { config });
@@ -75,6 +77,7 @@ async function trainEncoder(options: EncoderOptions): Promise<void> {
   else for (const line of await announcement(config, options.recipe, splits, choice)) say(line);
   const { encoder } = await trainDino({
     dataset: splits.train,
+    pictures,
     ...config,
     device: choice.device,
     state,

@@ -111,7 +111,7 @@ export class CropPool {
         fail(`a worker failed: ${event.message}`);
       };
       const work = this.#options.work(task.step);
-      worker.postMessage(work, [work.images.data.buffer as ArrayBuffer]);
+      worker.postMessage(work, work.images.map(({ data }) => data.buffer as ArrayBuffer));
     }
   }
 

@@ -8,8 +8,11 @@ import { multiCrop, type MultiCropOptions } from "./multi_crop.ts";
 
 /** The crops that are wanted for one step. */
 export interface CropWork {
-  /** float32 `imageUnit` [B, H, W, 3]. */
-  readonly images: HostTensor;
+  /**
+   * float32 `imageUnit` [B, H, W, 3]: one tensor that all crops are taken from, or one for each crop, the global ones
+   * first.
+   */
+  readonly images: readonly HostTensor[];
   /** Seed of the stream that the crops are drawn from. */
   readonly seed: number;
   /** Labels by which the stream is split off. */

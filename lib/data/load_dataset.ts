@@ -5,7 +5,7 @@
  */
 import { ConfigError } from "novae/tensor/mod.ts";
 import { loadCifar10 } from "./cifar10.ts";
-import type { DatasetSplits, OnDataProgress } from "./dataset.ts";
+import type { Dataset, DatasetSplits, OnDataProgress } from "./dataset.ts";
 import { loadImageFolder } from "./image_folder.ts";
 import { loadSolids } from "./solids.ts";
 
@@ -30,6 +30,30 @@ export interface DatasetOptions {
   readonly cacheDir?: string | null;
   /** Told of rendering and decoding as they go on. */
   readonly onProgress?: OnDataProgress;
+}
+
+/**
+ * Further pictures of the solids that the training images of `solids` show, one data set a picture.
+ *
+ * @param options those of {@link loadDataset}.
+ * @param count how many further pictures each solid has.
+ * @throws ConfigError for a data set that has none.
+ */
+export async function loadFurtherPictures(options: DatasetOptions, count: number): Promise<Dataset[]> {
+  checkOptions(options);
+  const { name, train = 10_000, seed, imageSize, cacheDir, onProgress } = options;
+  if (name !== "solids" && count > 0) {
+    throw new ConfigError(
+      `Cannot load further pictures of ${name}: the data set must be solids, got ${name}`,
+    );
+  }
+  const pictures: Dataset[] = [];
+  for (let view = 1; view <= count; view++) {
+    pictures.push(
+      await loadSolids({ split: "train", count: train, seed, imageSize, cacheDir, onProgress, view }),
+    );
+  }
+  return pictures;
 }
 
 /**

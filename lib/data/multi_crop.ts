@@ -112,12 +112,20 @@ type Distortion =
  * `baseSize`, its `gram_teacher_no_distortions`). *Differs*: no rounding to bytes between the steps; bicubic crops are
  * clamped to [0, 1] once.
  *
- * @param imageUnitBHWC float32 [B, H, W, 3] in [0, 1]; not changed.
+ * @param images float32 [B, H, W, 3] in [0, 1], not changed: one tensor that all views are taken from, or one for each
+ * view, e.g. other pictures of the same things, global views first.
  * @returns new tensors.
- * @throws TypeError if the images have another shape.
+ * @throws TypeError if the images have another shape, or there is another number of tensors.
  */
-export function multiCrop(imageUnitBHWC: HostTensor, rng: Rng, options: MultiCropOptions): MultiCropViews {
-  expectShape("Cannot make views", imageUnitBHWC.shape, [null, null, null, 3]);
+export function multiCrop(
+  images: HostTensor | readonly HostTensor[],
+  rng: Rng,
+  options: MultiCropOptions,
+): MultiCropViews {
+  const sources = "shape" in images ? [images] : images;
+  for (const { shape } of sources) {
+    expectShape("Cannot make views", shape, [sources[0].shape[0], null, null, 3]);
+  }
   const given = Object.fromEntries(
     Object.entries(options).filter(([, value]) => value !== undefined),
   ) as unknown as MultiCropOptions;
@@ -126,7 +134,14 @@ export function multiCrop(imageUnitBHWC: HostTensor, rng: Rng, options: MultiCro
     ...given,
   };
   const distortion: Distortion = { ...all, jitter: { ...DINO_JITTER, ...options.jitter } };
-  const view = (recipe: ViewRecipe) => makeView(imageUnitBHWC, rng, recipe, distortion);
+  const views = all.globals + all.locals;
+  if (sources.length !== 1 && sources.length !== views) {
+    throw new TypeError(
+      `Cannot make views: images must be given once or for each of ${views} views, got ${sources.length} times`,
+    );
+  }
+  const view = (recipe: ViewRecipe, index: number) =>
+    makeView(sources[sources.length === 1 ? 0 : index], rng, recipe, distortion);
   const globals = Array.from({ length: all.globals }, (_, v) =>
     view({
       name: `global ${v}`,
@@ -135,7 +150,7 @@ export function multiCrop(imageUnitBHWC: HostTensor, rng: Rng, options: MultiCro
       scale: all.globalScale,
       blur: v === 0 ? all.blur[0] : all.blur[1],
       solarize: v === 0 ? 0 : all.solarize,
-    }));
+    }, v));
   const locals = Array.from(
     { length: all.locals },
     (_, v) =>
@@ -145,7 +160,7 @@ export function multiCrop(imageUnitBHWC: HostTensor, rng: Rng, options: MultiCro
         scale: all.localScale,
         blur: all.blur[2],
         solarize: 0,
-      }),
+      }, all.globals + v),
   );
   return {
     globals: globals.map(({ views }) => views),

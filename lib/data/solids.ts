@@ -8,7 +8,7 @@ import { DataError, type HostTensor } from "novae/tensor/mod.ts";
 import { fileError, pathExists } from "novae/io/mod.ts";
 import { cacheFolder } from "./cache_folder.ts";
 import { contentHash, type Dataset, type OnDataProgress, PackedDataset } from "./dataset.ts";
-import { SOLID_KINDS, type SolidsFactors, solidsFactors, type SolidsSplit } from "./solids_factors.ts";
+import { SOLID_KINDS, type SolidsFactors, type SolidsSplit, solidsViewFactors } from "./solids_factors.ts";
 import {
   annotationsInFile,
   annotationsInMemory,
@@ -33,6 +33,11 @@ export interface SolidsOptions {
   readonly seed?: number;
   /** Height and width in pixels, 8 to 1024; 64 if omitted. */
   readonly imageSize?: number;
+  /**
+   * Which picture of each solid: those above 0 show the solid of the image with the same index again, in another pose,
+   * paint, light and room; 0 if omitted.
+   */
+  readonly view?: number;
   /** Folder of the cache; {@link cacheFolder} if omitted, no cache if null. */
   readonly cacheDir?: string | null;
   /** Number of worker threads; one a core if omitted. */
@@ -56,7 +61,7 @@ export class SolidsDataset extends PackedDataset {
   constructor(config: SolidsFileConfig, content: SolidsFileContent, annotations: SolidsAnnotations) {
     const classes = SOLID_KINDS, { imageSize } = config, { pixels, labels, hashes } = content;
     super(
-      { name: `solids/${config.split}`, classes, imageSize, pixels, labels },
+      { name: solidsName(config), classes, imageSize, pixels, labels },
       contentHash({ classes, imageSize }, hashes.pixels, hashes.labels),
     );
     this.#config = config;
@@ -90,7 +95,8 @@ export class SolidsDataset extends PackedDataset {
 
   /** The factors that image `index` was rendered from. */
   factors(index: number): SolidsFactors {
-    return solidsFactors(this.#config.seed, this.#config.split, this.checkIndex(index));
+    const { seed, split, view } = this.#config;
+    return solidsViewFactors(seed, split, this.checkIndex(index), view);
   }
 }
 
@@ -110,13 +116,13 @@ export function isSolids(dataset: Dataset): dataset is SolidsDataset {
  * @throws NovaeError if the cache cannot be written.
  */
 export async function loadSolids(options: SolidsOptions): Promise<SolidsDataset> {
-  const { split, count, seed = 0, imageSize = 64, cacheDir = cacheFolder(), onProgress } = options;
-  const config = { seed, split, count, imageSize };
+  const { split, count, seed = 0, imageSize = 64, view = 0, cacheDir = cacheFolder(), onProgress } = options;
+  const config = { seed, split, count, imageSize, view };
   checkConfig(config);
-  const task = `solids/${split}`;
+  const task = solidsName(config), stream = view === 0 ? split : `${split}-view${view}`;
   const path = cacheDir === null
     ? null
-    : join(cacheDir, "solids", `${split}-seed${seed}-${count}x${imageSize}px.bin`);
+    : join(cacheDir, "solids", `${stream}-seed${seed}-${count}x${imageSize}px.bin`);
   if (path !== null && await pathExists(path)) {
     try {
       return new SolidsDataset(config, await readSolidsFile(path, config), annotationsInFile(path, config));
@@ -138,12 +144,17 @@ export async function loadSolids(options: SolidsOptions): Promise<SolidsDataset>
   return new SolidsDataset(config, content, annotationsInFile(path, config));
 }
 
-function checkConfig({ seed, count, imageSize }: SolidsFileConfig): void {
+function solidsName({ split, view }: SolidsFileConfig): string {
+  return view === 0 ? `solids/${split}` : `solids/${split} view ${view}`;
+}
+
+function checkConfig({ seed, count, imageSize, view }: SolidsFileConfig): void {
   const need = (fits: boolean, what: string, got: number) => {
     if (!fits) throw new RangeError(`Cannot render solids: ${what}, got ${got}`);
   };
   need(Number.isSafeInteger(seed), "seed must be an integer", seed);
   need(Number.isInteger(count) && count >= 1, "count must be a whole number of at least 1", count);
+  need(Number.isInteger(view) && view >= 0, "view must be a whole number of at least 0", view);
   need(
     Number.isInteger(imageSize) && imageSize >= 8 && imageSize <= 1024,
     "imageSize must be a whole number in 8 … 1024",

@@ -113,6 +113,25 @@ export function solidsLabel(index: number): number {
 }
 
 /**
+ * Draws the factors of another picture of the solid that an image shows: same kind and size; pose, paint, camera, light
+ * and room are drawn anew.
+ *
+ * @param index of the image whose solid is shown, from 0.
+ * @param view number of the picture; 0 is the image itself, {@link solidsFactors}.
+ */
+export function solidsViewFactors(
+  seed: number,
+  split: SolidsSplit,
+  index: number,
+  view: number,
+): SolidsFactors {
+  const own = solidsFactors(seed, split, index);
+  if (view === 0) return own;
+  const { kind, size } = own, rng = new Rng(seed).split("solids", split, index, "view", view);
+  return { ...drawFactors(rng, kind), size };
+}
+
+/**
  * Draws the factors of one image, each uniform in its range and independent of all others.
  *
  * They depend on `(seed, split, index)` alone, so any image can be made at any time by any worker.
@@ -123,9 +142,13 @@ export function solidsLabel(index: number): number {
  */
 export function solidsFactors(seed: number, split: SolidsSplit, index: number): SolidsFactors {
   const rng = new Rng(seed).split("solids", split, index);
+  return drawFactors(rng, SOLID_KINDS[solidsLabel(index)]);
+}
+
+function drawFactors(rng: Rng, kind: SolidKind): SolidsFactors {
   const pick = <T>(list: readonly T[]): T => list[rng.int(list.length)];
   return {
-    kind: SOLID_KINDS[solidsLabel(index)],
+    kind,
     pattern: pick(SOLID_PATTERNS),
     size: rng.range(0.82, 1.15),
     yaw: rng.range(0, 2 * Math.PI),

@@ -20,6 +20,8 @@ export interface SolidsFileConfig {
   readonly count: number;
   /** Height and width in pixels. */
   readonly imageSize: number;
+  /** Which picture of each solid. */
+  readonly view: number;
 }
 
 /** SHA-256 of each section, hexadecimal. */
@@ -157,7 +159,7 @@ function sections({ count, imageSize }: SolidsFileConfig): { ends: Record<keyof 
 }
 
 function headerBytes(config: SolidsFileConfig, sha256: SolidsHashes): Uint8Array {
-  const { seed, split, count, imageSize } = config;
+  const { seed, split, count, imageSize, view } = config;
   const text = JSON.stringify({
     format: "novae solids",
     layout: "labels u8 [N], pixels u8 [N,H,W,3], mask u8 [N,H,W], depth u16 little-endian [N,H,W]",
@@ -167,6 +169,7 @@ function headerBytes(config: SolidsFileConfig, sha256: SolidsHashes): Uint8Array
     split,
     count,
     imageSize,
+    ...(view > 0 && { view }),
     sha256,
   });
   return new TextEncoder().encode(text.padEnd(HEADER_BYTES - 1) + "\n");

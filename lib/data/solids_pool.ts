@@ -14,6 +14,8 @@ export interface RenderSolidsOptions {
   readonly count: number;
   /** Height and width in pixels. */
   readonly imageSize: number;
+  /** Which picture of each solid; 0 if omitted. */
+  readonly view?: number;
   /** Number of worker threads, 0 for none; by default one a core, and none for a few images. */
   readonly workers?: number;
   /** Called as images are finished. */
@@ -53,10 +55,10 @@ export async function renderSolids(options: RenderSolidsOptions): Promise<Solids
   return images;
 }
 
-function splitRanges({ seed, split, count, imageSize }: RenderSolidsOptions): RenderRequest[] {
+function splitRanges({ seed, split, count, imageSize, view }: RenderSolidsOptions): RenderRequest[] {
   const step = Math.max(1, Math.floor(PIXELS_A_RANGE / (imageSize * imageSize)));
   return Array.from({ length: Math.ceil(count / step) }, (_, i) => {
-    return { seed, split, start: i * step, count: Math.min(step, count - i * step), imageSize };
+    return { seed, split, start: i * step, count: Math.min(step, count - i * step), imageSize, view };
   });
 }
 

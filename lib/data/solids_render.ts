@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type SolidsFactors, solidsFactors, type SolidsSplit } from "./solids_factors.ts";
+import { type SolidsFactors, type SolidsSplit, solidsViewFactors } from "./solids_factors.ts";
 import { floorShade, type PatternAt, surfacePattern, wallShade } from "./solids_pattern.ts";
 import { buildScene, CAMERA_DISTANCE, FRAME_HALF, type Scene } from "./solids_scene.ts";
 
@@ -42,6 +42,7 @@ const TONE = Uint8Array.from({ length: TONE_STEPS }, (_, i) => {
  *
  * @param imageSize height and width in pixels.
  * @param target buffers of exactly one image.
+ * @param view which picture of the image's solid; 0, the image itself, if omitted.
  */
 export function renderSolid(
   seed: number,
@@ -49,8 +50,9 @@ export function renderSolid(
   index: number,
   imageSize: number,
   target: RenderTarget,
+  view = 0,
 ): void {
-  new Renderer(buildScene(solidsFactors(seed, split, index)), imageSize).render(target);
+  new Renderer(buildScene(solidsViewFactors(seed, split, index, view)), imageSize).render(target);
 }
 
 /** What is to be rendered: `count` images of a stream from `start` on. */
@@ -60,6 +62,8 @@ export interface RenderRequest {
   readonly start: number;
   readonly count: number;
   readonly imageSize: number;
+  /** Which picture of each solid; 0 if omitted. */
+  readonly view?: number;
 }
 
 /** Rendered images one after another, as in {@link RenderTarget}. */
@@ -71,16 +75,17 @@ export interface RenderedRange {
 }
 
 /** Renders a range of images into new buffers. */
-export function renderRange({ seed, split, start, count, imageSize }: RenderRequest): RenderedRange {
+export function renderRange({ seed, split, start, count, imageSize, view }: RenderRequest): RenderedRange {
   const area = imageSize * imageSize;
   const pixels = new Uint8Array(count * area * 3), mask = new Uint8Array(count * area);
   const depth = new Uint16Array(count * area);
   for (let i = 0; i < count; i++) {
-    renderSolid(seed, split, start + i, imageSize, {
+    const target = {
       pixels: pixels.subarray(i * area * 3, (i + 1) * area * 3),
       mask: mask.subarray(i * area, (i + 1) * area),
       depth: depth.subarray(i * area, (i + 1) * area),
-    });
+    };
+    renderSolid(seed, split, start + i, imageSize, target, view);
   }
   return { start, pixels, mask, depth };
 }

@@ -109,6 +109,9 @@ export async function integrate<N, T>(
 /**
  * Samples by following a velocity field from noise.
  *
+ * *Differs* from SVG: the released `sample_svg.py` imports a module that is not there, and takes the last latent of a
+ * batch where it means the last step's batch. Here the whole batch comes back.
+ *
  * @example
  * ```ts
  * import { sample } from "novae/diffusion/mod.ts";

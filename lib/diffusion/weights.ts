@@ -82,6 +82,9 @@ export async function saveDiffusion(
 /**
  * Reads a model from a file that {@linkcode saveDiffusion} wrote, strictly.
  *
+ * *Differs* from SVG: its `find_model` returns nothing for a checkpoint of averaged weights, the only ones that its
+ * training writes, and its scripts load with `strict=False`, so that what is missing stays random.
+ *
  * @param expected refuse a model of another configuration or latent space.
  * @throws CheckpointError if the file holds something else or a model of another configuration; WeightsError if it
  * is missing or damaged, or if a tensor is missing, unexpected or misshapen.

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { concatRows, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import {
   type CropViews,
   type CropWork,
@@ -30,13 +30,35 @@ export function dinoBatches(
   vit: VitConfig,
   recipe: DinoRecipe,
   seed: number,
+  pictures: readonly Dataset[] = [],
 ): (step: number) => DinoBatch<HostTensor> {
-  const complete = dinoBatchMaker(dataset, vit, recipe, seed), work = cropWork(dataset, recipe, seed);
+  const complete = dinoBatchMaker(dataset, vit, recipe, seed),
+    work = cropWork(dataset, recipe, seed, pictures);
   return (step) => complete(step, makeCrops(work(step)));
 }
 
-/** The images of a step and how to crop them, as a function of the step. */
-export function cropWork(dataset: Dataset, recipe: DinoRecipe, seed: number): (step: number) => CropWork {
+/**
+ * The images of a step and how to crop them, as a function of the step.
+ *
+ * @param pictures further pictures of what the images show, index by index: each crop of an image is then of another
+ * picture, as far as there are enough, in an order drawn anew each time.
+ * @throws ConfigError if there are not as many further pictures as images.
+ */
+export function cropWork(
+  dataset: Dataset,
+  recipe: DinoRecipe,
+  seed: number,
+  pictures: readonly Dataset[] = [],
+): (step: number) => CropWork {
+  const odd = pictures.find(({ size, imageSize }) =>
+    size !== dataset.size || imageSize !== dataset.imageSize
+  );
+  if (odd) {
+    throw new ConfigError(
+      `Cannot train encoder: further pictures must be ${dataset.size} of ${dataset.imageSize} pixels, got ` +
+        `${odd.size} of ${odd.imageSize}`,
+    );
+  }
   const indices = imageOrder(new Rng(seed).split("order"), dataset.size, recipe.batchSize);
   const { globalSize, globalScale, localSize, localScale, localCrops: locals, augmentation } = recipe;
   const options: MultiCropOptions = {
@@ -48,7 +70,29 @@ export function cropWork(dataset: Dataset, recipe: DinoRecipe, seed: number): (s
     baseSize: recipe.gram?.cropSize ?? undefined,
     ...augmentation,
   };
-  return (step) => ({ images: dataset.images(indices(step)), seed, labels: ["crops", step], options });
+  const rng = new Rng(seed).split("pictures"), all = [dataset, ...pictures];
+  return (step) => {
+    const chosen = indices(step);
+    const images = all.length === 1
+      ? [dataset.images(chosen)]
+      : picturesOfCrops(all, chosen, rng.split(step), 2 + locals);
+    return { images, seed, labels: ["crops", step], options };
+  };
+}
+
+/** One tensor a crop: image b of crop v is a picture of `indices[b]`, different ones for as many crops as there are. */
+function picturesOfCrops(
+  pictures: readonly Dataset[],
+  indices: Int32Array,
+  rng: Rng,
+  crops: number,
+): HostTensor[] {
+  const orders = Array.from(indices, (_, b) => rng.split(b).permutation(pictures.length));
+  return Array.from(
+    { length: crops },
+    (_, v) =>
+      concatRows(Array.from(indices, (index, b) => pictures[orders[b][v % pictures.length]].images([index]))),
+  );
 }
 
 /**

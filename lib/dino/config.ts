@@ -4,6 +4,7 @@
  * @module
  */
 import { ConfigError, oneLine, told } from "novae/tensor/mod.ts";
+import { countStemParams, isStem, stemNeeds } from "./stem.ts";
 
 /**
  * How learned positions are fitted to a grid other than their own, always bicubic: to an explicit `size`; by the
@@ -18,6 +19,11 @@ export type PositionFit = "size" | "offset" | "antialias";
 export interface VitConfig {
   /** Side of a square patch in pixels. */
   readonly patchSize: number;
+  /**
+   * Channels of the stages of a convolutional stem, each of which halves the resolution; absent where patches are
+   * embedded by one linear map, as in all published models.
+   */
+  readonly stem?: readonly number[];
   /** D, width of the tokens. */
   readonly width: number;
   /** Number of blocks. */
@@ -73,7 +79,8 @@ export function countVitParams(config: VitConfig): number {
   const block = attention + perceptron + 2 * 2 * d + gains;
   const positions = config.learnedPositions ? (1 + positionGrid(config) ** 2) * d : 0;
   const tokens = (1 + (maskToken ? 1 : 0) + registers) * d;
-  return patchSize * patchSize * 3 * d + d + tokens + positions + depth * block + 2 * d;
+  const { stem } = config, embedded = stem ? stem[stem.length - 1] : patchSize * patchSize * 3;
+  return (stem ? countStemParams(stem) : 0) + embedded * d + d + tokens + positions + depth * block + 2 * d;
 }
 
 const INTEGERS = ["patchSize", "width", "depth", "heads", "imageSize", "registers"];
@@ -84,6 +91,7 @@ const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   attentionBias: ["qkv", "qv", "none"],
   maskToken: [true, false],
 };
+const LISTS = ["stem"];
 const OPTIONAL = ["ropeTheta", "learnedPositions", "attentionBias", "maskToken"];
 
 /**
@@ -94,7 +102,9 @@ const OPTIONAL = ["ropeTheta", "learnedPositions", "attentionBias", "maskToken"]
 export function parseVitConfig(input: unknown): VitConfig {
   if (typeof input !== "object" || input === null) fail(`an object is needed, got ${told(input)}`);
   const given = input as Record<string, unknown>;
-  const unknown = Object.keys(given).find((key) => !NUMBERS.includes(key) && !Object.hasOwn(CHOICES, key));
+  const unknown = Object.keys(given).find((key) =>
+    ![...NUMBERS, ...LISTS].includes(key) && !Object.hasOwn(CHOICES, key)
+  );
   if (unknown !== undefined) fail(`unknown key "${oneLine(unknown)}"`);
   const wanted = (key: string) => given[key] !== undefined || !OPTIONAL.includes(key);
   for (const key of NUMBERS.filter(wanted)) checkNumber(key, given[key]);
@@ -128,6 +138,10 @@ function checkTogether(config: VitConfig): void {
     fail(`"width" / "heads" must be a multiple of 4, got ${width} / ${heads}`);
   }
   if (width % heads !== 0) fail(`"heads" must divide "width", got ${heads} and ${width}`);
+  const { stem } = config;
+  if (stem !== undefined && !(Array.isArray(stem) && isStem(stem, patchSize))) {
+    fail(`"stem" must be ${stemNeeds(patchSize)}, got ${told(stem)}`);
+  }
   if (imageSize % patchSize !== 0) {
     fail(`"imageSize" must be a multiple of "patchSize", got ${imageSize} and ${patchSize}`);
   }

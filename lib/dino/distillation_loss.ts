@@ -8,8 +8,16 @@ import { norm } from "novae/nn/mod.ts";
 import type { VitConfig } from "./config.ts";
 import type { DinoBatch, DinoMetrics, DinoNetwork, DinoObjective, DinoState } from "./distillation_state.ts";
 import { gramLoss, resizeFeatures } from "./gram.ts";
-import { dinoHead } from "./head.ts";
-import { centeredSoftmax, dinoLoss, koleoLoss, marginalEntropy, patchLoss, sinkhornKnopp } from "./losses.ts";
+import { dinoEmbedding, dinoHead, prototypeLogits } from "./head.ts";
+import {
+  centeredSoftmax,
+  contrastLoss,
+  dinoLoss,
+  koleoLoss,
+  marginalEntropy,
+  patchLoss,
+  sinkhornKnopp,
+} from "./losses.ts";
 import { imageDinoFromUnit } from "./preprocessing.ts";
 import { vit } from "./vit.ts";
 
@@ -97,13 +105,14 @@ export function studentLoss(
   config: VitConfig,
   objective: DinoObjective,
 ): { loss: tf.Scalar; aux: LossMetrics } {
-  const { studentTemperature, koleoWeight, maskWeight } = objective;
+  const { studentTemperature, dinoWeight, koleoWeight, maskWeight, contrast } = objective;
   const { maskBN, globalPaths: paths, globalScales: coordinateScales } = batch;
   const { clsBD, patchesBND } = vit(images.globals, student.vit, config, { maskBN, paths, coordinateScales });
-  const globalLogits = dinoHead(clsBD, student.head, objective.head);
-  const localLogits = images.locals
-    ? dinoHead(localTokens(images.locals, student, batch, config), student.head, objective.head)
-    : null;
+  const embed = (tokens: tf.Tensor) => dinoEmbedding(tokens, student.head, objective.head);
+  const logitsOf = (embedded: tf.Tensor) => prototypeLogits(embedded, student.head, objective.head);
+  const globals = embed(clsBD), globalLogits = logitsOf(globals);
+  const locals = images.locals ? embed(localTokens(images.locals, student, batch, config)) : null;
+  const localLogits = locals && logitsOf(locals);
   const ownLoss = dinoLoss(
     teaching.clsTargets,
     globalLogits,
@@ -113,7 +122,8 @@ export function studentLoss(
   );
   const [first, second] = tf.split(clsBD, 2, 0);
   const koleo = tf.add(koleoLoss(first), koleoLoss(second));
-  let loss = tf.add(ownLoss, tf.mul(koleo, koleoWeight)) as tf.Scalar;
+  const weighted = dinoWeight === 1 ? ownLoss : tf.mul(ownLoss, dinoWeight);
+  let loss = tf.add(weighted, tf.mul(koleo, koleoWeight)) as tf.Scalar;
   let maskLoss: tf.Tensor = tf.scalar(0);
   if (batch.maskedRows && batch.maskedWeights && teaching.patchTargets) {
     const logits = patchLogits(chosen(patchesBND, batch.maskedRows), student, objective);
@@ -126,6 +136,10 @@ export function studentLoss(
     maskLoss,
     usageEntropy: marginalEntropy(tf.softmax(tf.div(globalLogits, studentTemperature))),
   };
+  if (contrast) {
+    aux.contrastLoss = contrastLoss(globals, locals, contrast.temperature);
+    loss = tf.add(loss, tf.mul(aux.contrastLoss, contrast.weight));
+  }
   if (objective.gram && teaching.anchors && batch.gramWeight) {
     aux.gramLoss = gramLoss(patchesBND, teaching.anchors, objective.gram.perImage);
     loss = tf.add(loss, tf.mul(aux.gramLoss, batch.gramWeight));

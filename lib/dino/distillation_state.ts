@@ -81,8 +81,18 @@ export interface DinoBatch<T = tf.Tensor> {
   gramRefresh?: T;
 }
 
+/** How images are told apart by the embeddings of their crops, see {@linkcode contrastLoss}. */
+export interface ContrastObjective {
+  /** Weight in the loss. */
+  readonly weight: number;
+  /** Temperature of the softmax over the images of the batch. */
+  readonly temperature: number;
+}
+
 /** Fixed settings of an update. */
 export interface DinoObjective {
+  /** Weight of the cross-entropy between crops. */
+  readonly dinoWeight: number;
   /** How the teacher's logits become assignments. */
   readonly assignment: "sinkhorn" | "centering";
   /** Temperature of the student's softmax. */
@@ -91,6 +101,11 @@ export interface DinoObjective {
   readonly centerMomentum: number;
   /** Weight of the KoLeo regulariser on each global crop. */
   readonly koleoWeight: number;
+  /**
+   * Contrast between the images of a batch, beside the assignments to prototypes; null for none, as published. It tells
+   * a young network what views have in common where that is no matter of colours and textures.
+   */
+  readonly contrast: ContrastObjective | null;
   /** Weight of the masked-patch loss (iBOT). */
   readonly maskWeight: number;
   /** Widths and kind of the projection head. */

@@ -77,12 +77,31 @@ function initPrototypes(rng: Rng, { bottleneck, prototypes, init, lastLayer }: D
  * @returns [M, P]; cosines in [−1, 1] for prototypes of length 1.
  */
 export function dinoHead(xMD: tf.Tensor, params: DinoHeadParams, config: DinoHeadConfig): tf.Tensor {
+  return prototypeLogits(dinoEmbedding(xMD, params, config), params, config);
+}
+
+/**
+ * The bottleneck of a head, `normalise(mlp(x))`.
+ *
+ * @param xMD tokens [M, D].
+ * @returns [M, bottleneck], rows of length 1.
+ */
+export function dinoEmbedding(xMD: tf.Tensor, params: DinoHeadParams, config: DinoHeadConfig): tf.Tensor {
   const settle = (x: tf.Tensor) => config.batchNorm ? standardize(x) : x;
   let x = activate(settle(linear(xMD, params.fc1)), config.activation);
   x = activate(settle(linear(x, params.fc2)), config.activation);
-  x = l2Normalize(settle(linear(x, params.fc3)), 1);
-  if (config.lastLayer === "free") return tf.matMul(x, params.prototypes);
-  const cosines = tf.matMul(x, l2Normalize(params.prototypes, 0));
+  return l2Normalize(settle(linear(x, params.fc3)), 1);
+}
+
+/**
+ * Products of embeddings with each prototype.
+ *
+ * @param xMK rows of {@linkcode dinoEmbedding}.
+ * @returns [M, P].
+ */
+export function prototypeLogits(xMK: tf.Tensor, params: DinoHeadParams, config: DinoHeadConfig): tf.Tensor {
+  if (config.lastLayer === "free") return tf.matMul(xMK, params.prototypes);
+  const cosines = tf.matMul(xMK, l2Normalize(params.prototypes, 0));
   return params.gains ? tf.mul(cosines, params.gains) : cosines;
 }
 

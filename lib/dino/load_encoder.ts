@@ -6,6 +6,7 @@
 import { basename, join } from "node:path";
 import { WeightsError } from "novae/tensor/mod.ts";
 import {
+  type CheckpointOptions,
   fetchModelWeights,
   hashFile,
   type HubOptions,
@@ -54,8 +55,14 @@ export interface LoadedEncoder extends EncoderFile {
   readonly source: EncoderSource;
 }
 
-/** Options of {@link loadEncoder}: those of the hub, and what is known of weights that do not say it themselves. */
-export type LoadEncoderOptions = HubOptions & Pick<PretrainedOptions, "config" | "network">;
+/**
+ * Options of {@link loadEncoder}: those of the hub, what is known of weights that do not say it themselves, and what
+ * happens to foreign classes in a trainer's checkpoint.
+ */
+export type LoadEncoderOptions =
+  & HubOptions
+  & CheckpointOptions
+  & Pick<PretrainedOptions, "config" | "network">;
 
 /** Files beside the weights that Hugging Face's format has. */
 const SETTINGS = "config.json", PREPROCESSOR = "preprocessor_config.json";
@@ -90,7 +97,7 @@ export async function loadEncoder(
   options: LoadEncoderOptions = {},
 ): Promise<LoadedEncoder> {
   const what = `Cannot load encoder ${reference}`, located = await locate(what, reference, options);
-  const weights = await openWeights(located.path), { config, network } = options;
+  const { config, network, foreign } = options, weights = await openWeights(located.path, { foreign });
   const source = await describeSource(reference, located, weights);
   if (isOwnEncoder(what, weights.metadata)) {
     const own = await readOwnEncoder(what, weights);

@@ -87,6 +87,31 @@ export function dinoLoss(
 }
 
 /**
+ * The contrast between images: mean cross-entropy of finding, by a crop's embedding, the other crop of its image among
+ * those of the batch, over all pairs of a global crop that is found and a different crop that looks for it,
+ * `−log softmax_j(q_i · k_j / τ)_i`. Gradients flow to both.
+ *
+ * *Source*: InfoNCE (arXiv 1807.03748) as in MoCo v3 (arXiv 2104.02057). *Differs*: both sides are the student's, as in
+ * SimCLR; only crops of the same rank in the batch are each other's alternatives.
+ *
+ * @param globals embeddings of the 2 global crops, rows of length 1 [2·B, K], crop after crop.
+ * @param locals embeddings of the local crops [C·B, K], crop after crop; null for none.
+ * @param temperature τ.
+ * @returns a scalar; log B for embeddings that tell nothing apart.
+ */
+export function contrastLoss(globals: tf.Tensor, locals: tf.Tensor | null, temperature: number): tf.Scalar {
+  const [first, second] = tf.split(globals, 2, 0), count = first.shape[0];
+  const searches = (queries: tf.Tensor, keys: tf.Tensor) => {
+    const own = tf.tile(tf.eye(count), [queries.shape[0] / count, 1]);
+    return tf.sum(softmaxCrossEntropy(tf.div(tf.matMul(queries, keys, false, true), temperature), own));
+  };
+  const fromFirst = locals ? tf.concat([first, locals], 0) : first;
+  const fromSecond = locals ? tf.concat([second, locals], 0) : second;
+  const all = tf.add(searches(fromSecond, first), searches(fromFirst, second));
+  return tf.div(all, 2 * fromFirst.shape[0]) as tf.Scalar;
+}
+
+/**
  * The masked-patch loss of iBOT, `−Σ_m w_m Σ_p T_mp log softmax(S_m / τ)_p`.
  *
  * *Source*: iBOT (arXiv 2111.07832), equation 2; `forward_masked` of facebookresearch/dinov2, where `w` is one through

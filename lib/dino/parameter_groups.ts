@@ -22,7 +22,7 @@ export function decaysInDino(path: string, param: tf.Tensor, on: DinoObjective["
 }
 
 /**
- * Factor of a parameter's learning rate: `decay^(depth + 1 − layer)` in the encoder, with layer 0 for patch embedding,
+ * Factor of a parameter's learning rate: `decay^(depth + 1 − layer)` in the encoder, with layer 0 for stem, patch embedding,
  * tokens and positions, i + 1 for block i and depth + 1 for the rest, times the factor of the patch embedding.
  *
  * *Source*: `get_vit_lr_decay_rate` of facebookresearch/dinov2.
@@ -40,7 +40,7 @@ export function learningRateFactor(
   return layerDecay ** below * (path.startsWith("vit.patchEmbed.") ? patchEmbedRate : 1);
 }
 
-const inputs = /^vit\.(patchEmbed\.|clsToken$|maskToken$|registers$|positions$)/;
+const inputs = /^vit\.(stem\.|patchEmbed\.|clsToken$|maskToken$|registers$|positions$)/;
 
 /** Whether a parameter is of the last layer of a head, which is frozen in the beginning. */
 export function isPrototype(path: string): boolean {

@@ -17,6 +17,8 @@ export const PLAIN: Pick<
   | "localWeight"
   | "rampShare"
   | "layerDecay"
+  | "dinoWeight"
+  | "contrast"
   | "patchEmbedRate"
   | "beta2"
 > = {
@@ -28,6 +30,8 @@ export const PLAIN: Pick<
   localWeight: [1, 1],
   rampShare: 0,
   layerDecay: 1,
+  dinoWeight: 1,
+  contrast: null,
   patchEmbedRate: 1,
   beta2: 0.999,
 };

@@ -39,6 +39,7 @@ const POSITIVE = [
   "teacherTemperature.1",
 ];
 const WEIGHTS = [
+  "dinoWeight",
   "koleoWeight",
   "maskWeight",
   "localWeight.0",
@@ -113,6 +114,11 @@ function checkValues(recipe: DinoRecipe): void {
   }
   for (const path of POSITIVE) expect((at(path) as number) > 0, `${path} must be above 0`, at(path));
   for (const path of WEIGHTS) expect((at(path) as number) >= 0, `${path} must be at least 0`, at(path));
+  const { contrast } = recipe;
+  if (contrast) {
+    expect(contrast.weight >= 0, "contrast.weight must be at least 0", contrast.weight);
+    expect(contrast.temperature > 0, "contrast.temperature must be above 0", contrast.temperature);
+  }
   for (const path of SHARES) {
     const value = at(path) as number;
     expect(value >= 0 && value <= 1, `${path} must be in [0, 1]`, value);

@@ -33,22 +33,23 @@ export type DinoRecipeName =
 
 /**
  * The recipe of the project's small encoders, for images of 64 pixels on a CPU: colours are turned all round the
- * circle, so that shapes and not hues tell images apart.
+ * circle, so that shapes and not hues tell images apart, and images are told apart by contrast beside the assignments
+ * to prototypes, without which so short a training does not find what views from different pictures share.
  *
- * *Source*: DINO, DINOv2 and iBOT. *Differs*: small batches, few and small crops, few prototypes, colder and shorter
- * schedules and a standardised head, as only some 100,000 images are seen; global crops are smaller than the images,
- * so that objects appear at the scale of whole images; colours change by one matrix, crops are bilinear and blur
- * scales with them; masked patches lie anywhere, in first global crops alone.
+ * *Source*: DINO and DINOv2; the contrast MoCo v3 and SimCLR. *Differs*: small batches, few crops, few prototypes,
+ * colder and shorter schedules and a standardised head, as only some 100,000 images are seen; crops are smaller than
+ * the images, so that objects appear at the scale of whole images, and local crops are as large as global ones; colours
+ * change by one matrix, crops are bilinear and blur scales with them; no masked patches, no KoLeo.
  */
 export const SMALL_RECIPE: DinoRecipe = {
   ...PLAIN,
-  batchSize: 32,
-  steps: 6000,
+  batchSize: 48,
+  steps: 1600,
   globalSize: 48,
-  globalScale: [0.55, 1],
+  globalScale: [0.5, 1],
   localCrops: 2,
-  localSize: 32,
-  localScale: [0.3, 0.7],
+  localSize: 48,
+  localScale: [0.5, 1],
   augmentation: {
     filter: "bilinear",
     flip: 0.5,
@@ -59,11 +60,13 @@ export const SMALL_RECIPE: DinoRecipe = {
     blurSigma: [0.005, 0.015],
     solarize: 0,
   },
-  masks: { kind: "scattered", ratio: 0.25 },
+  masks: null,
+  dinoWeight: 0.25,
+  contrast: { weight: 1, temperature: 0.15 },
   head: {
     hidden: 256,
     bottleneck: 64,
-    prototypes: 512,
+    prototypes: 64,
     activation: "gelu",
     lastLayer: "unit",
     init: "xavier",
@@ -71,49 +74,55 @@ export const SMALL_RECIPE: DinoRecipe = {
   },
   assignment: "sinkhorn",
   studentTemperature: 0.1,
-  koleoWeight: 0.1,
-  maskWeight: 0.5,
+  koleoWeight: 0,
+  maskWeight: 0,
   clipNorm: 3,
   clipOver: "all",
   decayOn: "maps",
   freeze: "gradient",
   centerMomentum: 0.9,
   scheduleEnds: "steps",
-  learningRate: 1.5e-3,
+  learningRate: 2e-3,
   rateScaling: "none",
   finalLearningRate: 1e-5,
   warmupShare: 0.05,
   weightDecay: [0.04, 0.1],
-  momentum: [0.98, 1],
+  momentum: [0.95, 1],
   teacherTemperature: [0.03, 0.05],
   temperatureShare: 0.3,
   freezeShare: 0.2,
 };
 
+/** What a published recipe is shrunk to. */
+const MINI = {
+  batchSize: 32,
+  steps: 6000,
+  globalSize: 48,
+  localCrops: 2,
+  localSize: 32,
+  learningRate: 1.5e-3,
+  momentum: 0.98,
+  head: { hidden: 256, bottleneck: 64, prototypes: 512 },
+} as const;
+
 /**
- * A published recipe at the sizes of {@linkcode SMALL_RECIPE}: its losses, optimiser, schedules and distortions, on
- * batches, crops and heads for a CPU. What depends on the number of steps is that of a short training: the teacher's
+ * A published recipe at sizes for a CPU: its losses, optimiser, schedules and distortions, on small batches, crops
+ * and heads. What depends on the number of steps is that of a short training: the teacher's
  * average forgets faster, the learning rate is not scaled down with the batch.
  */
 function mini(recipe: DinoRecipe): DinoRecipe {
-  const { batchSize, globalSize, localCrops, localSize, steps, momentum, learningRate } = SMALL_RECIPE;
-  const { hidden, bottleneck, prototypes } = SMALL_RECIPE.head;
-  const shrink = (head: DinoHeadConfig) => ({ ...head, hidden, bottleneck, prototypes });
+  const { momentum, ...sizes } = MINI, { steps, globalSize } = sizes;
+  const shrink = (head: DinoHeadConfig) => ({ ...head, ...MINI.head });
   const { gram } = recipe;
   return {
     ...recipe,
-    batchSize,
-    steps,
-    globalSize,
-    localCrops,
-    localSize,
+    ...sizes,
     head: shrink(recipe.head),
     patchHead: recipe.patchHead && shrink(recipe.patchHead),
     gram: gram && { ...gram, cropSize: 2 * globalSize, refreshSteps: [steps / 20, steps / 20] },
     dropPath: recipe.dropPath && { ...recipe.dropPath, rate: 0.1 },
-    learningRate,
     rateScaling: "none",
-    momentum: recipe.gram ? [0.99, 0.99] : [momentum[0], recipe.momentum[1] === 1 ? 1 : momentum[0]],
+    momentum: recipe.gram ? [0.99, 0.99] : [momentum, recipe.momentum[1] === 1 ? 1 : momentum],
   };
 }
 
@@ -144,9 +153,9 @@ export const DINO_RECIPES: Readonly<Record<DinoRecipeName, NamedRecipe>> = {
     recipe: DINOV3_IMAGENET_RECIPE,
   },
   "dinov3-gram": { about: "DINOv3's Gram stage", size: "dinov3-vit7b16", recipe: DINOV3_GRAM_RECIPE },
-  "dino-mini": { about: "DINO's at the sizes of small", size: "solids", recipe: mini(DINO_RECIPE) },
-  "dinov2-mini": { about: "DINOv2's at the sizes of small", size: "solids", recipe: mini(DINOV2_RECIPE) },
-  "dinov3-mini": { about: "DINOv3's at the sizes of small", size: "solids", recipe: mini(DINOV3_RECIPE) },
+  "dino-mini": { about: "DINO's in small", size: "solids", recipe: mini(DINO_RECIPE) },
+  "dinov2-mini": { about: "DINOv2's in small", size: "solids", recipe: mini(DINOV2_RECIPE) },
+  "dinov3-mini": { about: "DINOv3's in small", size: "solids", recipe: mini(DINOV3_RECIPE) },
   "dinov3-gram-mini": {
     about: "the Gram stage of dinov3-mini",
     size: "solids",

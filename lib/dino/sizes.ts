@@ -144,8 +144,8 @@ const PROJECT = { ...DINOV3, width: 64, depth: 6, heads: 2, mlp: "gelu", layerSc
  */
 export const VIT_SIZES: Readonly<Record<VitSize, VitConfig>> = {
   tiny: { ...PROJECT, patchSize: 4, width: 16, depth: 2, heads: 2, mlpRatio: 2, registers: 2, imageSize: 16 },
-  solids: { ...PROJECT, patchSize: 8, imageSize: 64 },
-  cifar10: { ...PROJECT, patchSize: 4, imageSize: 32 },
+  solids: { ...PROJECT, patchSize: 8, stem: [16, 32, 64], depth: 2, imageSize: 64 },
+  cifar10: { ...PROJECT, patchSize: 4, stem: [32, 64], depth: 2, imageSize: 32 },
   vits16: PUBLISHED_VITS["dinov3-vits16"],
   vits16plus: PUBLISHED_VITS["dinov3-vits16plus"],
   vitb16: PUBLISHED_VITS["dinov3-vitb16"],

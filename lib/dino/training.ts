@@ -26,6 +26,11 @@ import type { VitParams } from "./vit_params.ts";
 export interface TrainDinoOptions {
   /** Images to learn from; their labels are not used. */
   readonly dataset: Dataset;
+  /**
+   * Further pictures of what the images show, index by index, e.g. from another side. Each crop of an image is then
+   * of another picture, and what they have in common is learned. Default: none.
+   */
+  readonly pictures?: readonly Dataset[];
   /** Settings of the encoder. */
   readonly vit: VitConfig;
   /** Settings of the training. */
@@ -99,7 +104,7 @@ export async function trainDino(options: TrainDinoOptions): Promise<TrainDinoRes
     { device, donate: [0], name: "dino-step" },
   );
   const pool = new CropPool({
-    work: cropWork(dataset, recipe, seed),
+    work: cropWork(dataset, recipe, seed, options.pictures),
     steps: recipe.steps,
     workers: options.workers ?? defaultCropWorkers((await resolveDevice(device)).device),
   });

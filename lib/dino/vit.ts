@@ -20,6 +20,7 @@ import {
 } from "novae/nn/mod.ts";
 import type { VitConfig } from "./config.ts";
 import { fitPositions } from "./positions.ts";
+import { stem } from "./stem.ts";
 import type { VitAttentionParams, VitBlockParams, VitParams } from "./vit_params.ts";
 
 /** Options of {@linkcode vit}. */
@@ -136,7 +137,8 @@ function embed(
   config: VitConfig,
   maskBN?: tf.Tensor,
 ): tf.Tensor {
-  let patches = linear(patchify(imageDinoBHWC, config.patchSize), params.patchEmbed), cls = params.clsToken;
+  const cut = params.stem ? stem(imageDinoBHWC, params.stem) : patchify(imageDinoBHWC, config.patchSize);
+  let patches = linear(cut, params.patchEmbed), cls = params.clsToken;
   if (maskBN) {
     if (!params.maskToken) throw new RangeError("Cannot mask patches: the transformer has no mask token");
     const mask = tf.expandDims(maskBN, -1);

@@ -13,6 +13,7 @@ import {
   type NormParams,
   truncatedNormal,
 } from "novae/nn/mod.ts";
+import { type StemStageParams, stemTree } from "./stem.ts";
 import { mlpWidth, positionGrid, type VitConfig } from "./config.ts";
 
 /** Weights of the attention of a block; which biases there are is a matter of the settings. */
@@ -47,7 +48,9 @@ export interface VitBlockParams<T = tf.Tensor> {
 
 /** Weights of a vision transformer. */
 export interface VitParams<T = tf.Tensor> {
-  /** Linear map of a patch, its pixels in the order row, column, channel: weight [p·p·3, D]. */
+  /** Convolutions before the linear map of patches, if there are any. */
+  stem?: StemStageParams<T>[];
+  /** Linear map of a patch, its pixels in the order row, column, channel: weight [p·p·3, D]; of the stem's output. */
   patchEmbed: LinearParams<T>;
   /** [1, D]. */
   clsToken: T;
@@ -72,9 +75,10 @@ export function vitTree<T>(
   config: VitConfig,
   leaf: (path: string, shape: readonly number[]) => T,
 ): VitParams<T> {
-  const { width, patchSize, registers, maskToken = true } = config;
+  const { width, patchSize, registers, maskToken = true, stem } = config;
   const tree: VitParams<T> = {
-    patchEmbed: linearOf("patchEmbed", patchSize * patchSize * 3, width, leaf),
+    ...(stem && { stem: stemTree(stem, leaf) }),
+    patchEmbed: linearOf("patchEmbed", stem ? stem[stem.length - 1] : patchSize * patchSize * 3, width, leaf),
     clsToken: leaf("clsToken", [1, width]),
     ...(maskToken && { maskToken: leaf("maskToken", [1, width]) }),
     ...(registers > 0 && { registers: leaf("registers", [registers, width]) }),
@@ -128,7 +132,8 @@ export function vitShapes(config: VitConfig): VitParams<HostTensor> {
 }
 
 /**
- * Initial weights: normal of standard deviation `1 / √(3 · D)`, biases zero, gains `layerScaleInit`.
+ * Initial weights: normal of standard deviation `1 / √(3 · D)`, biases zero, gains `layerScaleInit`; convolutions
+ * normal of variance 2 / fan-in.
  *
  * *Source*: DINOv3's `init_weights`, which draws with 0.02 at every width. *Differs*: the deviation is 0.02 at width
  * 768 and larger below, so that narrow networks too start with tokens that depend on the image; the patch embedding
@@ -140,6 +145,10 @@ export function initVit(rng: Rng, config: VitConfig): VitParams<HostTensor> {
     if (/layerScale\d$/.test(path)) return full(shape, config.layerScaleInit!);
     if (/^(clsToken|registers|positions)$/.test(path)) {
       return float32(truncatedNormal(rng.split(path), sizeOf(shape), 0.02), shape);
+    }
+    if (shape.length === 4) {
+      const [height, width, from] = shape, deviation = Math.sqrt(2 / (height * width * from));
+      return float32(rng.split(path).normal(sizeOf(shape)).map((v) => v * deviation), shape);
     }
     if (shape.length === 2 && path !== "maskToken") {
       return initWeight(streamOf(rng, path), shape as [number, number], "truncNormal", std);

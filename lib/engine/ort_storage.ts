@@ -4,7 +4,7 @@
  * @module
  */
 import * as ort from "onnxruntime-node";
-import { type DType, type HostTensor, type TypedArray } from "novae/tensor/mod.ts";
+import type { DType, HostTensor, TypedArray } from "novae/tensor/mod.ts";
 import type { DeviceStorage } from "./device_tensor.ts";
 import { Graph } from "./graph.ts";
 import { writeModel } from "./onnx_model.ts";

@@ -71,17 +71,22 @@ async function openFile(
   { prefix = "", foreign }: OpenWeightsOptions,
 ): Promise<Weights> {
   const ranges = await FileRanges.open(file), start = await ranges.read(0, Math.min(9, ranges.size));
+  if (isSafetensors(start)) {
+    const { tensors, metadata } = await openSafetensors(file);
+    return { path, files: [file], tensors: withPrefix(tensors, prefix, path), metadata };
+  }
   if (String.fromCharCode(...start.subarray(0, 2)) === "PK" || start[0] === 0x80) { // zip, or PyTorch before 1.6
     const checkpoint = await readPytorchCheckpoint(file, { foreign });
     return { path, files: [file], tensors: stateDict(checkpoint, prefix), metadata: {} };
   }
-  if (start[8] !== 0x7b) { // "{" begins the header of safetensors, after its length
-    throw new WeightsError(
-      `Cannot read weights ${file}: it must be a safetensors file or a PyTorch checkpoint, got another format`,
-    );
-  }
-  const { tensors, metadata } = await openSafetensors(file);
-  return { path, files: [file], tensors: withPrefix(tensors, prefix, path), metadata };
+  throw new WeightsError(
+    `Cannot read weights ${file}: it must be a safetensors file or a PyTorch checkpoint, got another format`,
+  );
+}
+
+/** "{" begins the header, after its length in eight bytes; the lowest may be the one that a pickle begins with. */
+function isSafetensors(start: Uint8Array): boolean {
+  return start[8] === 0x7b && (start[0] !== 0x80 || start.subarray(4, 8).every((byte) => byte === 0));
 }
 
 async function isFolder(path: string): Promise<boolean> {

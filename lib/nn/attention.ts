@@ -36,6 +36,8 @@ export interface SelfAttentionOptions {
   rope?: RopeTable;
   /** Epsilon of the query-key normalisation; default 1e-5. */
   eps?: number;
+  /** Factors of the attention weights [B, A, N, N], such as dropout draws; all weights count fully unless given. */
+  weightFactors?: tf.Tensor;
 }
 
 /**
@@ -64,7 +66,8 @@ export function initAttention(
 }
 
 /**
- * Multi-head self-attention, `proj(softmax(q kᵀ / √K) v)` for each head of width K = D / A.
+ * Multi-head self-attention, `proj(softmax(q kᵀ / √K) v)` for each head of width K = D / A; with `weightFactors` f,
+ * `proj((f ∘ softmax(q kᵀ / √K)) v)`.
  *
  * @param xBND tokens [B, N, D].
  * @returns [B, N, D].
@@ -76,8 +79,11 @@ export function selfAttention(
   options: SelfAttentionOptions,
 ): tf.Tensor {
   const [qBANK, kBANK, vBANK] = splitHeads(xBND, params, options);
-  const mixed = tf.transpose(attention(qBANK, kBANK, vBANK), [0, 2, 1, 3]);
-  return linear(tf.reshape(mixed, xBND.shape), params.proj);
+  const { weightFactors } = options;
+  const ofHeads = weightFactors
+    ? tf.matMul(tf.mul(weightsOf(qBANK, kBANK), weightFactors), vBANK)
+    : attention(qBANK, kBANK, vBANK);
+  return linear(tf.reshape(tf.transpose(ofHeads, [0, 2, 1, 3]), xBND.shape), params.proj);
 }
 
 /**
@@ -96,7 +102,11 @@ export function selfAttentionWeights(
 ): tf.Tensor {
   const [qBANK, kBANK] = splitHeads(xBND, params, options);
   const asking = tf.slice(qBANK, [0, 0, 0, 0], [-1, -1, queries, -1]);
-  const scaled = tf.mul(asking, 1 / Math.sqrt(qBANK.shape[3]!));
+  return weightsOf(asking, kBANK);
+}
+
+function weightsOf(qBANK: tf.Tensor, kBANK: tf.Tensor): tf.Tensor {
+  const scaled = tf.mul(qBANK, 1 / Math.sqrt(qBANK.shape[3]!));
   return tf.softmax(tf.matMul(scaled, kBANK, false, true));
 }
 

@@ -35,11 +35,12 @@ export interface PageColours {
 }
 
 /**
- * The four latent spaces of the comparison, in the order of the tables. Hues after Okabe and Ito's palette for
+ * The latent spaces, in the order of the tables. Hues after Okabe and Ito's palette for
  * all colour vision (https://jfly.uni-koeln.de/color/), darkened until they read on white.
  */
 export const SPACE_STYLES: Readonly<Record<string, SeriesStyle>> = {
   "vae": { label: "VAE", colour: "#c08000", dash: "dot", symbol: "square" },
+  "va-vae": { label: "VA-VAE", colour: "#7b5be6", dash: "dash", symbol: "cross" },
   "dino": { label: "DINO", colour: "#2e86d1", dash: "dash", symbol: "diamond" },
   "svg-noalign": { label: "SVG, unaligned", colour: "#c2659c", dash: "dashdot", symbol: "triangle-up" },
   "svg": { label: "SVG", colour: "#00936b", dash: "solid", symbol: "circle" },

@@ -7,7 +7,13 @@ import { ConfigError, NovaeError } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
 import type { DatasetSplits } from "novae/data/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
-import { countParameters, loadAutoencoder, readAutoencoder, resolveSchedule } from "novae/autoencoder/mod.ts";
+import {
+  countParameters,
+  hasFeatures,
+  loadAutoencoder,
+  readAutoencoder,
+  resolveSchedule,
+} from "novae/autoencoder/mod.ts";
 import { FeatureClassifier } from "novae/evaluation/mod.ts";
 import { type DeviceChoice, RunFolder, StageRunner, superviseRun } from "novae/experiment/mod.ts";
 import { writePng } from "novae/io/mod.ts";
@@ -212,7 +218,7 @@ async function measureOne(
 ): Promise<AutoencoderQuality> {
   const { config: model } = await readAutoencoder(path);
   const autoencoder = await loadAutoencoder(path, {
-    encoder: model.featureChannels > 0 ? encoder : undefined,
+    encoder: hasFeatures(model.space) ? encoder : undefined,
     device,
   });
   try {

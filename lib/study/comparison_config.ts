@@ -11,12 +11,14 @@ import {
   type AutoencoderConfig,
   type AutoencoderSchedule,
   type AutoencoderSize,
+  isPublishedVaeName,
   isSpaceName,
   namedAutoencoder,
   parseAutoencoderConfig,
   resolveSchedule,
   SPACE_NAMES,
   type SpaceName,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, parseWith } from "novae/experiment/mod.ts";
 
@@ -125,13 +127,13 @@ export function modelOf(
   { label, space, changes }: ComparedSpace,
   encoder: DinoEncoder | undefined,
 ): AutoencoderConfig {
-  if (space !== "vae" && !encoder) {
+  if (trainsWithFeatures(space) && !encoder) {
     throw new ConfigError(`Cannot compare ${label}: --encoder must name its frozen encoder, got none`);
   }
   const named = namedAutoencoder(size, {
     space,
     imageSize: data.imageSize,
-    patchSize: encoder?.config.patchSize ?? data.imageSize / 8,
+    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? data.imageSize / 8,
     featureChannels: encoder?.width,
   });
   return parseAutoencoderConfig(applyOverrides(named, changes, `settings of ${label}`));

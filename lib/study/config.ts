@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { ConfigError } from "novae/tensor/mod.ts";
 import type { DatasetName } from "novae/data/mod.ts";
-import { SPACE_NAMES, type SpaceName } from "novae/autoencoder/mod.ts";
+import { PAPER_SPACES, type SpaceName } from "novae/autoencoder/mod.ts";
 import { applyOverrides, parseWith } from "novae/experiment/mod.ts";
 import { defaultStudy } from "./defaults.ts";
 
@@ -119,7 +119,7 @@ const schema: z.ZodType<StudyConfig> = z.strictObject({
     curveGuided: z.boolean(),
   }),
   analysis: z.strictObject({ neighbours: count, umapPoints: count.min(20) }),
-  spaces: z.array(z.enum(SPACE_NAMES as [SpaceName, ...SpaceName[]])).min(1),
+  spaces: z.array(z.enum(PAPER_SPACES as [SpaceName, ...SpaceName[]])).min(1),
   seed: z.int().nonnegative(),
   device: z.string(),
 });

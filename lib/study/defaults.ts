@@ -7,7 +7,7 @@
 import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { DatasetName } from "novae/data/mod.ts";
-import { SPACE_NAMES } from "novae/autoencoder/mod.ts";
+import { PAPER_SPACES } from "novae/autoencoder/mod.ts";
 import type { Scale, StudyConfig } from "./config.ts";
 
 /** What a scale decides for a data set. */
@@ -119,7 +119,7 @@ export function defaultStudy(data: DatasetName, scale: Scale, fromScratch: boole
       curveGuided: false,
     },
     analysis: { neighbours: 20, umapPoints: amounts.umapPoints },
-    spaces: [...SPACE_NAMES],
+    spaces: [...PAPER_SPACES],
     seed: 0,
     device: "cpu",
   };

@@ -10,6 +10,7 @@ import {
   type CompiledAutoencoder,
   countParameters,
   denormalizeLatents,
+  hasFeatures,
   normalizeLatents,
 } from "novae/autoencoder/mod.ts";
 import { knnClassify, linearProbe, umap } from "novae/analysis/mod.ts";
@@ -52,7 +53,7 @@ export async function encodeDataset(
   const { grid, channels } = autoencoder, { size } = encoded.dataset;
   const latents = new Float32Array(size * grid * grid * channels);
   for (const { start, end, images, features } of encoded.chunks()) {
-    const known = autoencoder.name === "vae" ? undefined : (await features()).patchesBND;
+    const known = hasFeatures(autoencoder.name) ? (await features()).patchesBND : undefined;
     const z = autoencoder.join(await autoencoder.encodeParts(images, known));
     latents.set(normalizeLatents(z, autoencoder.stats).data, start * grid * grid * channels);
     onProgress?.(end);

@@ -30,6 +30,7 @@ import {
   readAutoencoder,
   resolveSchedule,
   type SpaceName,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import {
   classifierConfig,
@@ -255,7 +256,7 @@ function ownAutoencoder({ data }: StudyConfig, space: SpaceName, vit: VitConfig)
     space,
     imageSize: data.imageSize,
     patchSize: vit.patchSize,
-    featureChannels: space === "vae" ? undefined : vit.width,
+    featureChannels: trainsWithFeatures(space) ? vit.width : undefined,
   });
 }
 

@@ -30,7 +30,7 @@ export function strictParams<T>(what: string, tensors: ReadonlyMap<string, HostT
  */
 export function expectTensors(
   what: string,
-  tensors: ReadonlyMap<string, HostTensor>,
+  tensors: ReadonlyMap<string, Pick<HostTensor, "dtype" | "shape">>,
   wanted: ReadonlyMap<string, readonly number[]>,
 ): void {
   const problems: string[] = [];

@@ -1,7 +1,9 @@
-"""Writes dino_families/dinov3.meta.pth: the weights of dinov3.meta.safetensors as a training's checkpoint.
+"""Writes dino_families/dinov3.meta.pth: the weights of dinov3.meta.safetensors as a training's checkpoint, and
+dinov3.args.pth: the same with the settings of the command line, as DINO's trainer keeps them.
 
 python3 tests/golden/dino_checkpoint.py (PyTorch 2.13.0)
 """
+import argparse
 import json
 import pathlib
 
@@ -21,3 +23,4 @@ for name, entry in header.items():
     data = bytearray(content[8 + length + begin : 8 + length + end])
     weights[f"backbone.{name}"] = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
 torch.save({"teacher": weights, "iteration": 3}, FOLDER / "dinov3.meta.pth")
+torch.save({"teacher": weights, "args": argparse.Namespace(arch="vit_small")}, FOLDER / "dinov3.args.pth")

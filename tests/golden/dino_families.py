@@ -343,4 +343,5 @@ def main():
     (FOLDER / "cases.json").write_text(text + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

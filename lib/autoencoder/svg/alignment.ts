@@ -7,7 +7,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { float32, type HostTensor } from "novae/tensor/mod.ts";
-import type { ChannelMoments } from "../latent_stats.ts";
+import { ChannelMoments } from "../latent_stats.ts";
 
 /** Added to the residual's standard deviation before the division. */
 export const ALIGNMENT_EPS = 1e-6;
@@ -31,7 +31,8 @@ export interface AlignmentStats {
  * unbiased standard deviation over batch and tokens. All four are constants for the gradient: `∂L/∂r =
  * ∂L/∂r' · σₕ / (σᵣ + 1e-6)`.
  *
- * *Source*: `match_distribution` of SVG. *Differs*: none.
+ * *Source*: `match_distribution` of SVG, whose authors mean the whole batch. *Differs*: none on one device; SVG's code
+ * runs on eight, each with the statistics of its own 64 images, which are not synchronised.
  *
  * @param residualBNR residual features.
  * @param featuresBND frozen features; no gradient flows to them.
@@ -56,7 +57,8 @@ export function alignToBatch(residualBNR: tf.Tensor, featuresBND: tf.Tensor): tf
 /**
  * Aligns a residual with statistics measured beforehand, so that an image's latents do not depend on its batch.
  *
- * The formula of {@linkcode alignToBatch}. *Differs*: SVG uses batch statistics here too.
+ * The formula of {@linkcode alignToBatch}. *Differs*: SVG uses batch statistics in evaluation too, where an image's
+ * latents then depend on the images beside it; {@linkcode batchAlignment} gives these.
  *
  * @param residualBNR residual features.
  * @returns a new tensor of the same shape.
@@ -84,6 +86,22 @@ export function alignmentStats(features: ChannelMoments, residuals: ChannelMomen
     residualMean: mean(residuals.mean()),
     residualStd: mean(residuals.std()),
   };
+}
+
+/**
+ * The alignment's statistics of one batch: with them {@linkcode alignResidual} does what SVG does in evaluation.
+ *
+ * @param featuresBND frozen features.
+ * @param residualBNR residual features before alignment.
+ * @throws RangeError if there are fewer than two tokens.
+ */
+export function batchAlignment(featuresBND: HostTensor, residualBNR: HostTensor): AlignmentStats {
+  const [features, residuals] = [featuresBND, residualBNR].map((tensor) => {
+    const moments = new ChannelMoments(tensor.shape[tensor.shape.length - 1]);
+    moments.add(tensor);
+    return moments;
+  });
+  return alignmentStats(features, residuals);
 }
 
 /** Means over channels of the mean and of the unbiased standard deviation over all other axes. */

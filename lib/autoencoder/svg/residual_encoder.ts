@@ -6,6 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { float32, type HostTensor, type Rng, zeros } from "novae/tensor/mod.ts";
 import {
+  activate,
   type AttentionParams,
   initAttention,
   initLinear,
@@ -13,13 +14,13 @@ import {
   initNorm,
   linear,
   type LinearParams,
-  mlp,
   type MlpParams,
   norm,
   type NormParams,
   selfAttention,
   spaceToDepth,
 } from "novae/nn/mod.ts";
+import { type BlockMasks, dropoutFactors, type DropoutMasks, dropValues } from "./dropout.ts";
 
 /** Epsilon of the layer normalisations: torchvision's default. */
 const NORM_EPS = 1e-6;
@@ -42,9 +43,13 @@ export interface ResidualConfig {
   readonly classToken: boolean;
   /** Probability that a training image's residual is replaced by the learned mask token. */
   readonly maskProbability: number;
+  /** Share of the values that training drops of tokens, branches and hidden layers; 0 if omitted. */
+  readonly dropout?: number;
+  /** Share of the attention weights that training drops; 0 if omitted. */
+  readonly attentionDropout?: number;
 }
 
-/** The published residual encoder, without its dropout of 0.1. */
+/** The published residual encoder. */
 export const PUBLISHED_RESIDUAL: ResidualConfig = {
   channels: 8,
   width: 384,
@@ -54,6 +59,8 @@ export const PUBLISHED_RESIDUAL: ResidualConfig = {
   activation: "geluErf",
   classToken: true,
   maskProbability: 0.1,
+  dropout: 0.1,
+  attentionDropout: 0.1,
 };
 
 /** Parameters of one transformer block. */
@@ -125,41 +132,93 @@ export function initResidualEncoder(
 }
 
 /**
+ * Number of parameters without the mask token, in closed form; 11,192,840 for the published encoder.
+ *
+ * @param patchSize rows and columns of pixels a token.
+ * @param tokens number of tokens N of an image.
+ */
+export function countResidualParams(config: ResidualConfig, patchSize: number, tokens: number): number {
+  const { width: e, depth, mlpRatio, channels, classToken } = config, f = mlpRatio * e;
+  const block = 4 * e + (3 * e * e + 3 * e) + (e * e + e) + (2 * e * f + f + e);
+  const head = e * e + e + e * channels + channels;
+  const sequence = tokens * e + (classToken ? 2 * e : 0);
+  return 3 * patchSize ** 2 * e + e + sequence + depth * block + 2 * e + head;
+}
+
+/**
  * Residual features of images, before masking and alignment.
  *
  * *Source*: `create_small_vit_s` of SVG, torchvision's `VisionTransformer` (pre-norm blocks, learned positions, exact
- * GELU) with the head Linear, GELU, Linear on each token. *Differs*: no dropout; the class token can be left out,
- * since its output is never used.
+ * GELU, dropout of tokens, attention weights, hidden layers and branches) with the head Linear, GELU, Linear on each
+ * token. *Differs*: the class token can be left out, since its output is never used; the masks of the dropout are
+ * inputs. SVG's module also makes a normalisation of 40 channels (`norm_vit`) that nothing uses and that `embed_dim`
+ * is there for, and its `double_z` means nothing: there are none of these here.
  *
  * @param imageDinoBHWC images as the frozen encoder sees them (ImageNet-normalised).
+ * @param masks what training drops; nothing is dropped without them.
  * @returns `[B, N, R]`.
+ * @throws TypeError if the images cannot be cut into the patches that have positions.
  */
 export function encodeResidual(
   imageDinoBHWC: tf.Tensor,
   params: ResidualEncoderParams,
   config: ResidualConfig,
+  masks?: DropoutMasks,
 ): tf.Tensor {
+  const { dropout: rate = 0, width } = config;
   const patchSize = Math.sqrt(params.patch.weight.shape[0] / 3);
-  const blocks = spaceToDepth(imageDinoBHWC, patchSize);
-  const [batch, rows, columns, depth] = blocks.shape;
-  let x = linear(tf.reshape(blocks, [batch, rows * columns, depth]), params.patch);
-  if (params.classToken) {
-    x = tf.concat([tf.tile(params.classToken, [batch, 1, 1]), x], 1);
-  }
-  x = tf.add(x, params.positions);
-  for (const block of params.blocks) {
-    const attended = selfAttention(norm(x, block.norm1, NORM_EPS), block.attention, { heads: config.heads });
-    x = tf.add(x, attended);
-    x = tf.add(x, mlp(norm(x, block.norm2, NORM_EPS), block.mlp, config.activation));
-  }
-  if (params.classToken) x = tf.slice(x, [0, 1, 0], [batch, rows * columns, config.width]);
-  return mlp(norm(x, params.norm, NORM_EPS), params.head, config.activation);
+  const tokens = params.positions.shape[1]! - (params.classToken ? 1 : 0);
+  expectPatches(imageDinoBHWC.shape, patchSize, tokens);
+  const batch = imageDinoBHWC.shape[0], pixels = [batch, tokens, 3 * patchSize ** 2];
+  let x = linear(tf.reshape(spaceToDepth(imageDinoBHWC, patchSize), pixels), params.patch);
+  if (params.classToken) x = tf.concat([tf.tile(params.classToken, [batch, 1, 1]), x], 1);
+  x = dropValues(tf.add(x, params.positions), masks?.tokens, rate);
+  params.blocks.forEach((block, i) => {
+    x = encoderBlock(x, block, config, masks?.blocks[i] ?? {});
+  });
+  if (params.classToken) x = tf.slice(x, [0, 1, 0], [batch, tokens, width]);
+  return perceptron(norm(x, params.norm, NORM_EPS), params.head, config);
+}
+
+/** `x ← x + attention(norm(x))`, `x ← x + mlp(norm(x))`. */
+function encoderBlock(
+  x: tf.Tensor,
+  params: ResidualBlockParams,
+  config: ResidualConfig,
+  masks: BlockMasks,
+): tf.Tensor {
+  const { heads, dropout: rate = 0, attentionDropout = 0 } = config;
+  const weightFactors = masks.attention && dropoutFactors(masks.attention, attentionDropout);
+  const attended = selfAttention(norm(x, params.norm1, NORM_EPS), params.attention, { heads, weightFactors });
+  const middle = tf.add(x, dropValues(attended, masks.attended, rate));
+  const added = perceptron(norm(middle, params.norm2, NORM_EPS), params.mlp, config, masks.hidden);
+  return tf.add(middle, dropValues(added, masks.added, rate));
+}
+
+function perceptron(
+  x: tf.Tensor,
+  params: MlpParams,
+  { activation, dropout = 0 }: ResidualConfig,
+  kept?: tf.Tensor,
+): tf.Tensor {
+  return linear(dropValues(activate(linear(x, params.fc1), activation), kept, dropout), params.fc2);
+}
+
+function expectPatches(shape: readonly number[], patchSize: number, tokens: number): void {
+  const [, height, width, channels] = shape, grid = Math.sqrt(tokens);
+  if (shape.length === 4 && height === grid * patchSize && width === height && channels === 3) return;
+  throw new TypeError(
+    `Cannot encode a residual: images must have ${grid} × ${grid} patches of ${patchSize} pixels a side, ` +
+      `got shape [${shape.join(", ")}]`,
+  );
 }
 
 /**
- * Modality dropout: replaces whole residual maps by the learned mask token.
+ * Modality dropout: replaces whole residual maps by the learned mask token, before they are aligned.
  *
  * `r ← r + mask·(token − r)`
+ *
+ * *Source*: `DinoDecoder.encode` of SVG. *Differs*: which images lose their residual is drawn with the batch.
  *
  * @param residualBNR residual features.
  * @param maskB 1 for the images that lose their residual, else 0; drawn by the caller.

@@ -52,6 +52,16 @@ export interface ConvEncoderParams<T = tf.Tensor> {
   normOut: NormParams<T>;
   /** Last convolution, to 2·Z channels. */
   convOut: ConvParams<T>;
+  /** 1×1 convolution of the 2·Z channels, where the published ones have it. */
+  quantConv?: ConvParams<T>;
+}
+
+/** What an encoder may have otherwise than the decoder that it mirrors. */
+export interface ConvEncoderOptions {
+  /** Residual blocks a level; as many as the decoder's if omitted. */
+  readonly encoderBlocks?: number;
+  /** Whether a 1×1 convolution follows. Default false. */
+  readonly quantConvs?: boolean;
 }
 
 /** A normal distribution for each latent value: mean and logarithm of the variance, `[B, N, Z]` each. */
@@ -69,7 +79,8 @@ export interface Posterior {
 const INITIAL_LOG_VARIANCE = -6;
 
 /**
- * A new encoder with the levels of a decoder in the opposite order; its posterior starts narrow.
+ * A new encoder with the levels of a decoder in the opposite order. Its posterior starts narrow, unless a 1×1
+ * convolution follows: then it starts as published.
  *
  * @param latentChannels Z; the encoder gives 2·Z channels.
  */
@@ -77,21 +88,24 @@ export function initConvEncoder(
   rng: Rng,
   config: DecoderConfig,
   latentChannels: number,
+  { encoderBlocks = config.blocks, quantConvs = false }: ConvEncoderOptions = {},
 ): ConvEncoderParams<HostTensor> {
   const channels = [...config.channels].reverse();
-  const last = channels[channels.length - 1];
-  const convOut = initConv(rng.split("convOut"), 3, last, 2 * latentChannels);
-  for (let i = latentChannels; i < 2 * latentChannels; i++) convOut.bias.data[i] += INITIAL_LOG_VARIANCE;
+  const last = channels[channels.length - 1], moments = 2 * latentChannels;
+  const convOut = initConv(rng.split("convOut"), 3, last, moments);
+  if (!quantConvs) {
+    for (let i = latentChannels; i < moments; i++) convOut.bias.data[i] += INITIAL_LOG_VARIANCE;
+  }
   return {
     convIn: initConv(rng.split("convIn"), 3, 3 * config.outPatch ** 2, channels[0]),
     levels: channels.map((width, i) => {
       const own = rng.split("level", i), before = channels[Math.max(i - 1, 0)];
       const params: EncoderLevelParams<HostTensor> = {
         blocks: Array.from(
-          { length: config.blocks },
+          { length: encoderBlocks },
           (_, k) => initResnetBlock(own.split("block", k), k === 0 ? before : width, width),
         ),
-        attentions: initLevelAttentions(own, config, channels.length - 1 - i),
+        attentions: initLevelAttentions(own, config, channels.length - 1 - i, encoderBlocks),
       };
       if (i < channels.length - 1) params.downsample = initConv(own.split("downsample"), 3, width, width);
       return params;
@@ -99,6 +113,7 @@ export function initConvEncoder(
     mid: initMid(rng.split("mid"), config, last),
     normOut: initNorm(last),
     convOut,
+    ...(quantConvs && { quantConv: initConv(rng.split("quantConv"), 1, moments, moments) }),
   };
 }
 
@@ -106,20 +121,27 @@ export function initConvEncoder(
  * Encodes images to a normal distribution over latents.
  *
  * *Source*: `Encoder` and `DiagonalGaussianDistribution` of CompVis/latent-diffusion; the log-variance is clipped to
- * [−30, 20]. *Differs*: no 1×1 convolutions between encoder, latents and decoder; a level has as many residual
- * blocks as the decoder's, not one fewer; blocks of `outPatch` pixels enter as channels.
+ * [−30, 20], and maps are padded below and to the right before they are halved. *Differs*: with `outPatch` above 1
+ * blocks of pixels enter as channels. The project's small sizes have no 1×1 convolutions between encoder, latents and
+ * decoder, and as many residual blocks a level as the decoder; those of {@linkcode publishedVae} are as published.
  *
  * @param imageSignedBHWC images in [−1, 1].
+ * @param groups of the normalisations, `decoder.groups` of the settings.
  */
-export function encodePosterior(imageSignedBHWC: tf.Tensor, params: ConvEncoderParams): Posterior {
+export function encodePosterior(
+  imageSignedBHWC: tf.Tensor,
+  params: ConvEncoderParams,
+  groups?: number,
+): Posterior {
   const block = Math.sqrt(params.convIn.weight.shape[2]! / 3);
   const pixels = block === 1 ? imageSignedBHWC : spaceToDepth(imageSignedBHWC, block);
   let x: tf.Tensor = conv2dCHW(tf.transpose(pixels, TO_CHW), params.convIn);
   for (const level of params.levels) {
-    x = applyBlocks(x, level);
+    x = applyBlocks(x, level, groups);
     if (level.downsample) x = conv2dCHW(x, level.downsample, { stride: 2 });
   }
-  x = conv2dCHW(normSilu(applyMid(x, params.mid), params.normOut), params.convOut);
+  x = conv2dCHW(normSilu(applyMid(x, params.mid, groups), params.normOut, groups), params.convOut);
+  if (params.quantConv) x = conv2dCHW(x, params.quantConv);
   const moments = tf.transpose(x, TO_HWC);
   const [batch, rows, columns, twiceZ] = moments.shape;
   const [mean, logVariance] = tf.split(tf.reshape(moments, [batch, rows * columns, twiceZ]), 2, -1);

@@ -10,13 +10,13 @@
 import * as tf from "@tensorflow/tfjs";
 import { layerNorm } from "novae/engine/mod.ts";
 
-/** Epsilon of the group normalisations, as in latent diffusion. */
+/** Epsilon of the group normalisations, unless given: that of latent diffusion. */
 const EPS = 1e-6;
 
 /**
  * Group normalisation, then SiLU unless `linear`.
  *
- * `u = (x − mean) / √(variance + 1e-6)·weight + bias`, `y = u·σ(u)`; moments over a group's channels and all places.
+ * `u = (x − mean) / √(variance + eps)·weight + bias`, `y = u·σ(u)`; moments over a group's channels and all places.
  *
  * @param xBCHW `[B, C, H, W]`.
  * @param groups divides C.
@@ -30,15 +30,16 @@ export function groupNormSilu(
   weight: tf.Tensor,
   bias: tf.Tensor,
   activation: "silu" | "linear" = "silu",
+  eps = EPS,
 ): tf.Tensor {
   const op = tf.customGrad((...args) => {
     const [x, w, b, save] = args as unknown as [tf.Tensor, tf.Tensor, tf.Tensor, tf.GradSaveFunc];
     save([x, w, b]);
-    const u = affine(tf.reshape(layerNorm(asRows(x, groups), null, null, EPS), x.shape), w, b);
+    const u = affine(tf.reshape(layerNorm(asRows(x, groups), null, null, eps), x.shape), w, b);
     return {
       value: activation === "silu" ? tf.mul(u, tf.sigmoid(u)) : u,
       gradFunc: (dy: tf.Tensor | tf.Tensor[], saved: tf.Tensor[]) =>
-        gradient(dy as tf.Tensor, saved[0], saved[1], saved[2], groups, activation),
+        gradient(dy as tf.Tensor, saved[0], saved[1], saved[2], { groups, activation, eps }),
     };
   });
   return op(xBCHW, weight, bias);
@@ -54,13 +55,12 @@ function gradient(
   x: tf.Tensor,
   weight: tf.Tensor,
   bias: tf.Tensor,
-  groups: number,
-  activation: "silu" | "linear",
+  { groups, activation, eps }: { groups: number; activation: "silu" | "linear"; eps: number },
 ): tf.Tensor[] {
   const [batch, channels, height, width] = x.shape, places = height * width;
   const rows = asRows(x, groups), size = rows.shape[1]!;
   const centred = tf.sub(rows, tf.mean(rows, 1, true));
-  const invStd = tf.rsqrt(tf.add(tf.mean(tf.square(centred), 1, true), EPS));
+  const invStd = tf.rsqrt(tf.add(tf.mean(tf.square(centred), 1, true), eps));
   const normal = tf.reshape(tf.mul(centred, invStd), [batch, channels, places]);
   let du = tf.reshape(dy, [batch, channels, places]);
   if (activation === "silu") du = tf.mul(du, siluSlope(affine(normal, weight, bias)));
