@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { concatRows, ConfigError, float32, gatherRows, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import { ConfigError, float32, gatherRows, type HostTensor, sizeOf, zeros } from "novae/tensor/mod.ts";
 import {
   type Dataset,
   type ImageFiles,
@@ -20,9 +20,10 @@ import { autoencoderFraming } from "./framing.ts";
 
 /**
  * Where the frozen features of the training images come from: `online` from the encoder, batch by batch; `memory` from
- * the encoder, once; or shards that `extractFeatures` wrote of the same images with the same encoder.
+ * the encoder, once; a tensor that {@linkcode middleFeatures} computed before, for several trainings; or shards that
+ * `extractFeatures` wrote of the same images with the same encoder.
  */
-export type FeatureSource = "online" | "memory" | ShardStore;
+export type FeatureSource = "online" | "memory" | HostTensor | ShardStore;
 
 /** How training images are seen and where their features come from. */
 export interface TrainingImagesOptions {
@@ -90,11 +91,12 @@ export class TrainingImages implements Disposable {
         : undefined;
       const training = new TrainingImages(views, encoder);
       const source = encoder && sourceOf(views, config, options);
-      if (source === "memory") training.#kept = await training.#computeAll(flip, onProgress);
+      if (source === "memory") training.#kept = await middleFeatures(views, encoder!, { flip, onProgress });
       else if (source !== undefined && source !== "online") {
-        const moved = crop === "random" && views.cropped;
-        if (moved) throw onlineOnly(views.name);
-        expectFeatureShards(source, { images, framing, config, encoder: encoder!, flip });
+        if (crop === "random" && views.cropped) throw onlineOnly(views.name);
+        if ("rowsAt" in source) {
+          expectFeatureShards(source, { images, framing, config, encoder: encoder!, flip });
+        } else expectFeatures(source, views, config, flip);
         training.#kept = source;
       }
       return training;
@@ -124,18 +126,50 @@ export class TrainingImages implements Disposable {
   [Symbol.dispose](): void {
     this.#views[Symbol.dispose]();
   }
+}
 
-  /** Features of all middle crops, and of their mirror images behind them. */
-  async #computeAll(flip: boolean, onProgress?: (done: number, total: number) => void): Promise<HostTensor> {
-    const total = this.size * (flip ? 2 : 1), parts: HostTensor[] = [];
-    for (let start = 0; start < total; start += FEATURE_CHUNK) {
-      const end = Math.min(start + FEATURE_CHUNK, total);
-      const some = Array.from({ length: end - start }, (_, i) => middleView(start + i, this.size));
-      parts.push((await this.#encoder!.features(await this.#views.load(some))).patchesBND);
-      onProgress?.(end, total);
-    }
-    return concatRows(parts);
+/** Options of {@linkcode middleFeatures}. */
+export interface MiddleFeaturesOptions {
+  /** Whether the mirror images follow behind the images. */
+  readonly flip: boolean;
+  /** Told how many views have their features, of how many. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Frozen features of the middle of all images, and of their mirror images behind them: computed once, they serve any
+ * number of trainings of the same images.
+ *
+ * @returns `[size, N, D]`, with `flip` twice as many rows.
+ */
+export async function middleFeatures(
+  views: ImageViews,
+  encoder: FrozenEncoder,
+  { flip, onProgress }: MiddleFeaturesOptions,
+): Promise<HostTensor> {
+  const total = views.size * (flip ? 2 : 1);
+  let all: HostTensor | undefined;
+  for (let start = 0; start < total; start += FEATURE_CHUNK) {
+    const end = Math.min(start + FEATURE_CHUNK, total);
+    const some = Array.from({ length: end - start }, (_, i) => middleView(start + i, views.size));
+    const { data, shape: [, ...token] } = (await encoder.features(await views.load(some))).patchesBND;
+    // One buffer from the beginning: parts that are joined at the end take twice the memory.
+    all ??= zeros([total, ...token]);
+    all.data.set(data as Float32Array, start * sizeOf(token));
+    onProgress?.(end, total);
   }
+  return all ?? zeros([0, 0, encoder.width]);
+}
+
+/** @throws ConfigError if features are not those of as many images, tokens and channels. */
+function expectFeatures({ shape }: HostTensor, views: ImageViews, config: AutoencoderConfig, flip: boolean) {
+  const wanted = [views.size * (flip ? 2 : 1), latentGrid(config) ** 2, config.featureChannels];
+  if (shape.join() === wanted.join()) return;
+  throw new ConfigError(
+    `Cannot train ${config.space}: features must be of shape [${wanted.join(", ")}], got [${
+      shape.join(", ")
+    }]`,
+  );
 }
 
 /** The middle of an image, for positions below `size`, or of its mirror image, for those from there on. */

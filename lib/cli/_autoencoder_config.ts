@@ -10,7 +10,6 @@ import {
   type AutoencoderSize,
   type AutoencoderState,
   type CropMode,
-  type FeatureSource,
   initAutoencoderState,
   isPublishedVaeName,
   measureTrainingSpeed,
@@ -70,7 +69,7 @@ export interface Progress {
 export interface Materials {
   readonly splits: ImageSplits;
   readonly encoder: DinoEncoder | undefined;
-  readonly features: FeatureSource | undefined;
+  readonly features: "online" | "memory" | ShardStore | undefined;
   dispose(): Promise<void>;
 }
 
@@ -106,7 +105,7 @@ async function loadFrozen(
   throw new ConfigError(`Cannot train ${space}: --encoder must name its frozen encoder, got none`);
 }
 
-async function featuresOf(features: string | undefined): Promise<FeatureSource | undefined> {
+async function featuresOf(features: string | undefined): Promise<Materials["features"]> {
   if (features === undefined || features === "online" || features === "memory") return features;
   return await openShards(features);
 }

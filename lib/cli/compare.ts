@@ -6,13 +6,13 @@
 import { type Command, Option } from "commander";
 import { ConfigError } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
-import { writeJson } from "novae/io/mod.ts";
-import type { DatasetName } from "novae/data/mod.ts";
+import { writeFileAtomic, writeJson } from "novae/io/mod.ts";
 import { AUTOENCODER_SIZES, type AutoencoderSize, resolveSchedule } from "novae/autoencoder/mod.ts";
 import { applyOverrides, describeEnvironment } from "novae/experiment/mod.ts";
 import {
   compareAutoencoders,
   type ComparisonConfig,
+  type ComparisonResult,
   comparisonTable,
   parseComparisonConfig,
   parseSpaces,
@@ -21,14 +21,16 @@ import {
 import { makeFolderOf } from "./_encoder_record.ts";
 import { usualClassifier } from "./_measures.ts";
 import { parseCount } from "./_options.ts";
+import { usualImageSize } from "./_splits.ts";
 
 interface CompareFlags {
   spaces: string;
   seeds: string;
-  data: DatasetName;
-  path: string;
-  train: number;
-  test: number;
+  data: string;
+  path?: string;
+  train?: number;
+  test?: number;
+  imageSize?: number;
   encoder?: string;
   classifier?: string;
   size: AutoencoderSize;
@@ -55,13 +57,16 @@ export function registerCompare(program: Command): void {
     .description("train autoencoders of several spaces and seeds; measure reconstructions and probes")
     .option("--spaces <list>", "latent spaces, separated by commas", "vae,dino,svg-noalign,svg")
     .option("--seeds <list>", "seeds of the trainings, separated by commas", "0,1,2")
-    .addOption(
-      new Option("--data <name>", "data set").choices(["solids", "cifar10", "folder"]).default("solids"),
+    .option(
+      "--data <name or folder>",
+      "solids, cifar10 or a folder with train and val or test (class/name.jpg)",
+      "solids",
     )
-    .option("--path <path>", "where the data set lies; not needed for solids", "")
-    .option("--train <n>", "images to learn from", parseCount, 10_000)
-    .option("--test <n>", "held-out images", parseCount, 2_000)
-    .option("--encoder <file>", "the frozen encoder; the shipped one for solids if omitted")
+    .option("--path <path>", "where cifar10 lies")
+    .option("--train <n>", "images of solids or cifar10 to learn from; 10,000 if omitted", parseCount)
+    .option("--test <n>", "held-out images of solids or cifar10; 2,000 if omitted", parseCount)
+    .option("--image-size <pixels>", "edge of the images; 64, of cifar10 32, if omitted", parseCount)
+    .option("--encoder <file>", "the frozen encoder; the shipped one for solids and cifar10 if omitted")
     .option(
       "--classifier <file>",
       "whose features measure Fréchet distances; the shipped one for solids if omitted",
@@ -76,7 +81,7 @@ export function registerCompare(program: Command): void {
     .option("--set <key=value...>", "change the schedule of all, e.g. batchSize=16 or flip=true", [])
     .option("--runs <folder>", "where run folders are made", "experiments/runs")
     .option("--resume [run]", "go on with the latest run of this kind, or with the given run folder")
-    .option("--out <file>", "JSON to write beside the summary of the run folder")
+    .option("--out <file.json>", "where the result goes too; its table goes beside it as Markdown")
     .option("--dry-run", "print the configuration and stop", false)
     .addHelpText("after", HELP)
     .action((flags: CompareFlags) => compare(flags));
@@ -85,28 +90,42 @@ export function registerCompare(program: Command): void {
 async function compare(flags: CompareFlags): Promise<void> {
   const config = configOf(flags);
   if (flags.dryRun) return console.log(JSON.stringify(config, null, 2));
-  if (flags.out !== undefined) await makeFolderOf(flags.out);
+  if (flags.out !== undefined) await makeFolderOf(expectJson(flags.out));
   const { result, path } = await compareAutoencoders(config, {
     root: flags.runs,
     resume: flags.resume ?? false,
     argv: Deno.args,
   });
-  if (flags.out !== undefined) {
-    const choice = await resolveDevice(config.device as DeviceName);
-    const { version, cpu, cores, os } = await describeEnvironment(choice, config.seeds[0]);
-    const command = ["deno task novae", ...Deno.args].join(" ");
-    const machine = { cpu, cores, os, device: choice.device };
-    await writeJson(flags.out, { command, config, machine, version, ...result });
-  }
+  if (flags.out !== undefined) await writeResult(flags.out, config, result);
   console.log(`${comparisonTable(result)}\n\nrun folder: ${path}`);
 }
 
+/** Writes the result with what made it, and its table beside it. */
+async function writeResult(out: string, config: ComparisonConfig, result: ComparisonResult): Promise<void> {
+  const choice = await resolveDevice(config.device as DeviceName);
+  const { version, cpu, cores, os } = await describeEnvironment(choice, config.seeds[0]);
+  const command = ["deno task novae", ...Deno.args].join(" ");
+  const machine = { cpu, cores, os, device: choice.device };
+  await writeJson(out, { command, config, machine, version, ...result });
+  const text =
+    `# Autoencoders on ${result.data.name}\n\n${comparisonTable(result, "markdown")}\n\nMade by\n\n` +
+    `    ${command}\n\non ${cpu}, ${cores} cores, ${choice.device}.\n`;
+  await writeFileAtomic(out.replace(/\.json$/, ".md"), text);
+}
+
+function expectJson(out: string): string {
+  if (out.endsWith(".json")) return out;
+  throw new ConfigError(`Cannot compare autoencoders: --out must end in .json, got ${out}`);
+}
+
 function configOf(flags: CompareFlags): ComparisonConfig {
-  const { data: name, path, train, test, size, images, neighbours, dataSeed, device } = flags;
-  const imageSize = name === "cifar10" ? 32 : 64, { seed: _, ...schedule } = resolveSchedule({ images });
-  const shipped = name === "solids" ? shippedModel("encoder-solids.safetensors") : "";
+  const { size, images, neighbours, dataSeed, device } = flags,
+    data = dataOf(flags),
+    { name, imageSize } = data;
+  const { seed: _, ...schedule } = resolveSchedule({ images });
+  const shipped = name === "folder" ? "" : shippedModel(`encoder-${name}.safetensors`);
   return parseComparisonConfig({
-    data: { name, path, train, test, imageSize },
+    data,
     dataSeed,
     encoder: flags.encoder ?? shipped,
     classifier: flags.classifier ?? usualClassifier(name, imageSize),
@@ -117,6 +136,23 @@ function configOf(flags: CompareFlags): ComparisonConfig {
     neighbours,
     device,
   });
+}
+
+/** Images of a data set that has many, if their number is not given. */
+const USUAL = { train: 10_000, test: 2_000 } as const;
+
+function dataOf({ data, path, train, test, imageSize }: CompareFlags): ComparisonConfig["data"] {
+  const counts = { train: train ?? USUAL.train, test: test ?? USUAL.test };
+  if (data === "solids" || data === "cifar10") {
+    return { name: data, path: path ?? "", ...counts, imageSize: imageSize ?? usualImageSize(data) };
+  }
+  for (const [option, value] of [["--path", path], ["--train", train], ["--test", test]] as const) {
+    if (value === undefined) continue;
+    throw new ConfigError(
+      `Cannot compare autoencoders: ${option} is for solids and cifar10, got it with ${data}`,
+    );
+  }
+  return { name: "folder", path: data, ...counts, imageSize: imageSize ?? usualImageSize("folder") };
 }
 
 function parseSeeds(text: string): number[] {

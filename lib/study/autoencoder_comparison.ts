@@ -3,14 +3,16 @@
  *
  * @module
  */
-import { ConfigError, NovaeError } from "novae/tensor/mod.ts";
+import { ConfigError, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
-import type { DatasetSplits } from "novae/data/mod.ts";
+import { type DatasetSplits, openImageViews } from "novae/data/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import {
+  autoencoderFraming,
   countParameters,
   hasFeatures,
   loadAutoencoder,
+  middleFeatures,
   readAutoencoder,
   resolveSchedule,
 } from "novae/autoencoder/mod.ts";
@@ -25,6 +27,7 @@ import {
   probeFeatures,
 } from "./autoencoder_quality.ts";
 import { type ComparedSpace, type ComparisonConfig, modelOf } from "./comparison_config.ts";
+import { verdictsOf } from "./comparison_verdicts.ts";
 import { type ComparedAutoencoder, type ComparisonResult, summarize } from "./comparison_results.ts";
 import { LabelledImages } from "./labelled_images.ts";
 import { loadStudyData } from "./materials.ts";
@@ -49,6 +52,8 @@ interface Bench {
   readonly data: DatasetSplits;
   readonly encoder: DinoEncoder | undefined;
   readonly classifier: FeatureClassifier | undefined;
+  /** Frozen features of the training images, computed once; undefined without an encoder or if they are too large. */
+  readonly features: HostTensor | undefined;
   readonly images: { readonly train: LabelledImages; readonly test: LabelledImages };
 }
 
@@ -143,12 +148,13 @@ async function runStages(
     );
   }
   const encoder = await openEncoder(config, device), classifier = await openClassifier(config, device);
+  const features = encoder && await sharedFeatures(config, data, encoder);
   const seen = { imageSize: wanted.imageSize, encoder };
-  using train = new LabelledImages(data.train, seen);
+  using train = new LabelledImages(data.train, { ...seen, features });
   using test = new LabelledImages(data.test, seen);
-  const bench: Bench = { config, run, device, data, encoder, classifier, images: { train, test } };
+  const bench: Bench = { config, run, device, data, encoder, classifier, features, images: { train, test } };
   try {
-    const features = await runner.stage(
+    const raw = await runner.stage(
       "features",
       "Probes of the raw features",
       async () => await rawProbe(bench),
@@ -157,19 +163,38 @@ async function runStages(
     for (const space of config.spaces) {
       for (const seed of config.seeds) autoencoders.push(await runOne(bench, runner, space, seed));
     }
-    return {
-      kind: "autoencoder-comparison",
+    const measured = {
       data: record,
       encoder: encoder ? { file: config.encoder, hash: encoder.hash } : null,
       classifier: classifier ? { file: config.classifier, hash: classifier.hash } : null,
-      features,
+      features: raw,
       autoencoders,
+    };
+    return {
+      kind: "autoencoder-comparison",
+      ...measured,
       summary: summarize(autoencoders),
+      verdicts: verdictsOf(measured),
     };
   } finally {
     await encoder?.dispose();
     await classifier?.dispose();
   }
+}
+
+/** Features of more bytes are computed by each training as it needs them. */
+const MAX_FEATURE_BYTES = 2 ** 31;
+
+async function sharedFeatures(
+  { data: { imageSize }, schedule: { flip = false } }: ComparisonConfig,
+  { train }: DatasetSplits,
+  encoder: DinoEncoder,
+): Promise<HostTensor | undefined> {
+  const count = train.size * (flip ? 2 : 1), tokens = (imageSize / encoder.config.patchSize) ** 2;
+  if (4 * count * tokens * encoder.width > MAX_FEATURE_BYTES) return undefined;
+  console.error(`frozen features of ${count} training images, once for all …`);
+  using views = openImageViews(train, { framing: autoencoderFraming(imageSize) });
+  return await middleFeatures(views, encoder, { flip });
 }
 
 async function rawProbe({ encoder, images, config }: Bench): Promise<PooledProbe | null> {
@@ -183,13 +208,16 @@ async function runOne(
   space: ComparedSpace,
   seed: number,
 ): Promise<ComparedAutoencoder> {
-  const { config, run, device, data, encoder } = bench, name = stageName(space, seed);
+  const { config, run, device, data, encoder, features } = bench, name = stageName(space, seed);
   const title = `${space.label}, seed ${seed}`, file = `autoencoder.safetensors`;
   const schedule = resolveSchedule({ ...config.schedule, seed });
   const trained = await runner.stage(`train-${name}`, `${title}: training`, async (stage) => {
     const model = modelOf(config, space, encoder), path = stage.file(file);
     const checkpoints = run.file("checkpoints", name);
-    await trainAutoencoderStage({ model, schedule, data, encoder, device, checkpoints, file: path }, stage);
+    await trainAutoencoderStage(
+      { model, schedule, data, encoder, features, device, checkpoints, file: path },
+      stage,
+    );
     const { params } = await readAutoencoder(path);
     return {
       file: `stages/${stage.name}/${file}`,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { HostTensor } from "novae/tensor/mod.ts";
+import { type HostTensor, rows } from "novae/tensor/mod.ts";
 import {
   type Dataset,
   type ImageFiles,
@@ -31,6 +31,8 @@ export interface LabelledImagesOptions {
   readonly resize?: number;
   /** The frozen encoder; not disposed of. */
   readonly encoder?: FrozenEncoder;
+  /** The features of the middle of all images, if they are there already; more rows, of mirror images, are left out. */
+  readonly features?: HostTensor;
   /** Features that would take more are computed anew each time. Default 1 GiB. */
   readonly maxBytes?: number;
   /** Threads that decode image files. */
@@ -48,6 +50,7 @@ export class LabelledImages implements Disposable {
   readonly encoder: FrozenEncoder | undefined;
   readonly #views: ImageViews;
   readonly #maxBytes: number;
+  readonly #known: HostTensor | undefined;
   readonly #kept = new Map<number, HostTensor>();
   #keptBytes = 0;
 
@@ -62,6 +65,7 @@ export class LabelledImages implements Disposable {
     this.encoder = encoder;
     this.#views = openImageViews(source, { framing: autoencoderFraming(imageSize, resize), workers });
     this.#maxBytes = maxBytes;
+    this.#known = options.features;
   }
 
   /** Number of images. */
@@ -91,8 +95,9 @@ export class LabelledImages implements Disposable {
   }
 
   async #features(start: number, images: HostTensor): Promise<HostTensor> {
-    const known = this.#kept.get(start);
-    if (known) return known;
+    if (this.#known) return rows(this.#known, start, start + images.shape[0]);
+    const kept = this.#kept.get(start);
+    if (kept) return kept;
     const { patchesBND } = await this.encoder!.features(images);
     if (this.#keptBytes + patchesBND.data.byteLength <= this.#maxBytes) {
       this.#keptBytes += patchesBND.data.byteLength;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Rng } from "novae/tensor/mod.ts";
+import { type HostTensor, Rng } from "novae/tensor/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
 import type { DatasetSplits } from "novae/data/mod.ts";
 import {
@@ -14,6 +14,7 @@ import {
   saveAutoencoder,
   scheduleSteps,
   trainAutoencoder,
+  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import { CheckpointStore, type StageContext } from "novae/experiment/mod.ts";
 
@@ -30,6 +31,8 @@ export interface AutoencoderTraining {
   readonly data: DatasetSplits;
   /** The frozen encoder; not used by spaces without its features. */
   readonly encoder?: FrozenEncoder;
+  /** Its features of the training images, if they are there already. */
+  readonly features?: HostTensor;
   /** Where compiled work runs. */
   readonly device: DeviceName;
   /** Folder of the checkpoints. */
@@ -43,7 +46,9 @@ export async function trainAutoencoderStage(
   { model, schedule, data, device, checkpoints, file, ...given }: AutoencoderTraining,
   stage: StageContext,
 ): Promise<void> {
-  const encoder = model.featureChannels > 0 ? given.encoder : undefined, steps = scheduleSteps(schedule);
+  const used = trainsWithFeatures(model.space) ? given : {},
+    { encoder } = used,
+    steps = scheduleSteps(schedule);
   const store = new CheckpointStore(checkpoints, {
     config: { model, schedule, encoder: encoder?.hash ?? null },
   });
@@ -57,7 +62,7 @@ export async function trainAutoencoderStage(
     schedule,
     train: data.train,
     heldOut: data.test,
-    encoder,
+    ...used,
     device,
     resume,
     evaluations: 1,
