@@ -22,6 +22,7 @@ import { writePng } from "novae/io/mod.ts";
 import { reconstructionGrid } from "novae/plot/mod.ts";
 import {
   type AutoencoderQuality,
+  expectProbeImages,
   measureQuality,
   type PooledProbe,
   probeFeatures,
@@ -148,10 +149,11 @@ async function runStages(
     );
   }
   const encoder = await openEncoder(config, device), classifier = await openClassifier(config, device);
-  const features = encoder && await sharedFeatures(config, data, encoder);
   const seen = { imageSize: wanted.imageSize, encoder };
-  using train = new LabelledImages(data.train, { ...seen, features });
   using test = new LabelledImages(data.test, seen);
+  expectProbeImages({ train: new LabelledImages(data.train, seen), test }, { k: config.neighbours });
+  const features = encoder && await sharedFeatures(config, data, encoder);
+  using train = new LabelledImages(data.train, { ...seen, features });
   const bench: Bench = { config, run, device, data, encoder, classifier, features, images: { train, test } };
   try {
     const raw = await runner.stage(

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { HostTensor, Matrix } from "novae/tensor/mod.ts";
+import { ConfigError, type HostTensor, type Matrix } from "novae/tensor/mod.ts";
 import { knnClassify, type LabelledMatrix, linearProbe } from "novae/analysis/mod.ts";
 import {
   type Autoencoder,
@@ -71,13 +71,14 @@ export interface QualityOptions extends ProbeSettings {
  * Measures an autoencoder in one pass over each data set; memory holds one token an image.
  *
  * @returns its quality, and the first held-out images with their reconstructions.
- * @throws RangeError if there are fewer training images than neighbours, or a held-out class is not among them.
+ * @throws ConfigError if there are fewer training images than neighbours, or a held-out class is not among them.
  */
 export async function measureQuality(
   autoencoder: Pick<Autoencoder, "name" | "channels" | "encode" | "decode">,
   { train, test }: QualityImages,
   { measures, onProgress, ...settings }: QualityOptions,
 ): Promise<{ readonly quality: AutoencoderQuality; readonly shown: ShownReconstructions }> {
+  if (train) expectProbeImages({ train, test }, settings);
   const { channels, name: space } = autoencoder, total = test.size + (train?.size ?? 0);
   const held = new PooledTokens(channels), learned = new PooledTokens(channels);
   const told = async function* (batches: AsyncIterable<LabelledBatch>, before: number, to: PooledTokens) {
@@ -105,11 +106,13 @@ export async function measureQuality(
  * What simple classifiers read from the features of the frozen encoder: the level that latents are compared with.
  *
  * @param images with an encoder.
+ * @throws ConfigError as {@linkcode measureQuality}.
  */
 export async function probeFeatures(
   { train, test }: Required<QualityImages>,
   settings: ProbeSettings = {},
 ): Promise<PooledProbe> {
+  expectProbeImages({ train, test }, settings);
   const { width } = train.encoder!, learned = new PooledTokens(width), held = new PooledTokens(width);
   for (const [images, to] of [[train, learned], [test, held]] as const) {
     for await (const { features, labels } of images.batches()) {
@@ -118,6 +121,28 @@ export async function probeFeatures(
     }
   }
   return await probeTokens(learned, held, settings);
+}
+
+/**
+ * Checks that probes can be fitted and scored on images, before hours are spent on them.
+ *
+ * @throws ConfigError if there are fewer training images than neighbours, or a held-out class is not among them.
+ */
+export function expectProbeImages(
+  { train, test }: Required<QualityImages>,
+  { k = 20 }: ProbeSettings = {},
+): void {
+  if (train.size < k) {
+    throw new ConfigError(
+      `Cannot probe latents: at least as many training images as neighbours (${k}) are needed, got ${train.size}`,
+    );
+  }
+  const known = new Set(train.labels()), unknown = test.labels().find((label) => !known.has(label));
+  if (unknown === undefined) return;
+  throw new ConfigError(
+    `Cannot probe latents: each class of ${test.source.name} must be among the training images, got ` +
+      `"${test.source.classes[unknown]}", which is not`,
+  );
 }
 
 /** Mean tokens of images with their classes, and the moments of all tokens. */

@@ -28,7 +28,7 @@ export function verdictsOf(
   const alone = labelled("dino")[0], solids = data.name.startsWith("solids");
   const residual = !alone ? [] : labelled("svg-noalign", "svg").map(({ label, own }) =>
     judged(
-      `features alone (${alone.label}) reconstruct worse than with the residual (${label})`,
+      `Features alone (${alone.label}) reconstruct worse than with the residual (${label})`,
       own.map((one, i) => psnrOf(one) - psnrOf(alone.own[i])),
       "dB",
       { least: 0, most: null },
@@ -42,7 +42,7 @@ export function verdictsOf(
       : []),
     ...(features && own.every(({ probe }) => probe !== null)
       ? [judged(
-        `the linear probe of the aligned latent (${label}) is within ${PROBE_POINTS} point of the raw features'`,
+        `The linear probe of the aligned latent (${label}) is within ${PROBE_POINTS} point of the raw features'`,
         own.map(({ probe }) => 100 * (probe!.linear - features.linear)),
         "points",
         { least: -PROBE_POINTS, most: PROBE_POINTS },
@@ -78,7 +78,5 @@ export function verdictText({ claim, value: { mean, std }, unit, interval, outco
   const spread = std === null ? "" : ` ± ${number(std)}`;
   const where = interval ? `; 95 % interval of the mean ${interval.map(number).join(" to ")}` : "";
   const judgement = outcome === "one seed" ? "not judged by one seed" : outcome;
-  return `${claim[0].toUpperCase()}${claim.slice(1)}: ${judgement} (${
-    number(mean)
-  }${spread} ${unit}${where}).`;
+  return `${claim}: ${judgement} (${number(mean)}${spread} ${unit}${where}).`;
 }

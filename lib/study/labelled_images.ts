@@ -73,6 +73,12 @@ export class LabelledImages implements Disposable {
     return this.source.size;
   }
 
+  /** Classes of the images from `start` to before `end`; of all if omitted. */
+  labels(start = 0, end: number = this.size): Int32Array {
+    if (isImageFiles(this.source)) return this.source.labels(start, end);
+    return this.source.labels(Int32Array.from({ length: end - start }, (_, i) => start + i));
+  }
+
   /** All images in their order. */
   async *batches(): AsyncGenerator<LabelledBatch> {
     const { size } = this, { imageSize } = this.#views;
@@ -82,9 +88,7 @@ export class LabelledImages implements Disposable {
       const images = await this.#views.load(
         indices.map((index) => ({ index, mirrored: false, place: null })),
       );
-      const labels = isImageFiles(this.source)
-        ? this.source.labels(start, start + indices.length)
-        : this.source.labels(indices);
+      const labels = this.labels(start, start + indices.length);
       yield { images, labels, ...(this.encoder && { features: await this.#features(start, images) }) };
     }
   }
