@@ -11,7 +11,6 @@ import {
   type AutoencoderState,
   type CropMode,
   initAutoencoderState,
-  isPublishedVaeName,
   measureTrainingSpeed,
   namedAutoencoder,
   parseAutoencoderConfig,
@@ -19,6 +18,7 @@ import {
   resolveSchedule,
   type SpaceName,
   trainsWithFeatures,
+  usualPatchSize,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, type CheckpointStore } from "novae/experiment/mod.ts";
 import { type ImageSplits, openSplits, type SplitsOptions, usualImageSize } from "./_splits.ts";
@@ -29,6 +29,7 @@ export interface AutoencoderOptions extends SplitsOptions {
   encoder?: string;
   features?: string;
   size: AutoencoderSize;
+  patchSize?: number;
   images: number;
   minutes?: number;
   crop: CropMode;
@@ -124,7 +125,7 @@ export async function resolveTraining(
   const named = namedAutoencoder(size, {
     space,
     imageSize,
-    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? imageSize / 8,
+    patchSize: patchSizeOf(options, encoder),
     featureChannels: encoder?.width,
   });
   const resize = isImageFiles(train) ? options.resize ?? null : null;
@@ -142,6 +143,12 @@ export async function resolveTraining(
     encoder: encoder?.hash ?? null,
     features: features === undefined ? null : typeof features === "string" ? features : "shards",
   };
+}
+
+/** The patch of the frozen encoder, or one that was chosen; a va-vae may have that of its name. */
+function patchSizeOf(options: AutoencoderOptions, encoder: DinoEncoder | undefined): number | undefined {
+  const { space, size, patchSize } = options, own = usualPatchSize(size, space, cropOf(options));
+  return patchSize ?? (own === undefined ? undefined : encoder?.config.patchSize ?? own);
 }
 
 /** With `--minutes` the number of images follows from the speed; it is kept so that a resumed training has the same. */

@@ -66,6 +66,11 @@ export function registerTrainAutoencoder(train: Command): void {
         ...AUTOENCODER_SIZES,
       ]).default("micro"),
     )
+    .option(
+      "--patch-size <pixels>",
+      "edge of a token; the encoder's, or for 8 × 8 tokens, if omitted",
+      parseCount,
+    )
     .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)
     .option("--seed <n>", "decides weights, order of images, crops and noise", Number, 0)

@@ -11,7 +11,6 @@ import {
   type AutoencoderConfig,
   type AutoencoderSchedule,
   type AutoencoderSize,
-  isPublishedVaeName,
   isSpaceName,
   namedAutoencoder,
   parseAutoencoderConfig,
@@ -19,6 +18,7 @@ import {
   SPACE_NAMES,
   type SpaceName,
   trainsWithFeatures,
+  usualPatchSize,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, parseWith } from "novae/experiment/mod.ts";
 
@@ -130,10 +130,12 @@ export function modelOf(
   if (trainsWithFeatures(space) && !encoder) {
     throw new ConfigError(`Cannot compare ${label}: --encoder must name its frozen encoder, got none`);
   }
+  // Spaces without an encoder have as many tokens as those with one.
+  const own = usualPatchSize(size, space, data.imageSize);
   const named = namedAutoencoder(size, {
     space,
     imageSize: data.imageSize,
-    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? data.imageSize / 8,
+    patchSize: own === undefined ? undefined : encoder?.config.patchSize ?? own,
     featureChannels: encoder?.width,
   });
   return parseAutoencoderConfig(applyOverrides(named, changes, `settings of ${label}`));
