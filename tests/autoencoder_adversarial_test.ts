@@ -178,10 +178,19 @@ async function firstUpdate(space: SpaceName) {
     const images = await TrainingImages.prepare(new DiscImages(8), config, {
       encoder,
       flip: false,
+      crop: "center",
+      resize: null,
       cacheBytes: 0,
     });
     const constant = { learningRate: () => 1e-3, emaDecay: () => 0, discriminatorRate: () => 1e-3 };
-    const batch = await batchSource(images, { config, batchSize: 4, seed: 0, ...constant })(0);
+    const batch = await batchSource(images, {
+      config,
+      batchSize: 4,
+      seed: 0,
+      flip: false,
+      crop: "center",
+      ...constant,
+    })(0);
     return { config, batch, state: initAutoencoderState(new Rng(1), config, { adversarial: SMALL }) };
   } finally {
     await encoder?.dispose();

@@ -178,6 +178,8 @@ async function batchesOf(config: AutoencoderConfig, batchSize: number) {
   const images = await TrainingImages.prepare(new DiscImages(20), config, {
     encoder,
     flip: false,
+    crop: "center",
+    resize: null,
     cacheBytes: 1e9,
   });
   await encoder.dispose();

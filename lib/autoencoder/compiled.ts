@@ -11,6 +11,7 @@ import type { AlignmentMode, Autoencoder, EncodeOptions, LatentStats, SpaceName 
 import { concatChannels, imagesAtOnce, inBatches } from "./_batches.ts";
 import { type AutoencoderConfig, hasFeatures, latentChannels, latentGrid } from "./config.ts";
 import type { DecoderParams } from "./decoder.ts";
+import { hashAutoencoder } from "./hash.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, imageUnitFromSigned } from "./model.ts";
 import {
   type AlignmentStats,
@@ -88,6 +89,7 @@ export class CompiledAutoencoder implements Autoencoder {
   #params: AutoencoderParams<HostTensor>;
   #alignment: AlignmentStats | undefined;
   #stats: LatentStats | undefined;
+  #hash: string | undefined;
 
   /**
    * Compiles nothing before it is first used.
@@ -132,6 +134,12 @@ export class CompiledAutoencoder implements Autoencoder {
     return this.config.imageSize;
   }
 
+  /** SHA-256 of what decides latents and reconstructions; see {@linkcode hashAutoencoder}. */
+  get hash(): string {
+    const { config, params, alignment, encoder } = this;
+    return this.#hash ??= hashAutoencoder({ config, params, alignment, encoderHash: encoder?.hash });
+  }
+
   /** Its weights. */
   get params(): AutoencoderParams<HostTensor> {
     return this.#params;
@@ -161,6 +169,7 @@ export class CompiledAutoencoder implements Autoencoder {
   ): Promise<void> {
     this.#alignment = measured.alignment;
     this.#stats = measured.stats;
+    this.#hash = undefined;
     if (params === this.#params) return;
     await this.dispose();
     this.#params = params;

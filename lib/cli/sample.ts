@@ -61,7 +61,10 @@ async function run(options: SampleOptions): Promise<void> {
     : await DinoEncoder.load(options.encoder, { device });
   const autoencoder = await loadAutoencoder(options.autoencoder, { encoder, device });
   try {
-    const { config, params, latents } = await loadDiffusion(options.model, { space: autoencoder.name });
+    const { config, params, latents } = await loadDiffusion(options.model, {
+      space: autoencoder.name,
+      autoencoder: autoencoder.hash,
+    });
     const { cfgScale, steps, sampler, seed, batchSize, workers, label, count } = options;
     checkNumbers(options, config.classes);
     const labels = Int32Array.from({ length: count }, (_, i) => label ?? i % config.classes);

@@ -8,11 +8,12 @@ import { type Command, Option } from "commander";
 import { resolveDevice } from "novae/engine/mod.ts";
 import { loadDataset, loadFurtherPictures } from "novae/data/mod.ts";
 import { countVitParams, DINO_RECIPES, trainDino, VIT_SIZES } from "novae/dino/mod.ts";
-import { CheckpointStore, MetricsLog } from "novae/experiment/mod.ts";
+import { CheckpointStore } from "novae/experiment/mod.ts";
 import { parseCount, parseNatural } from "./_options.ts";
 import { type EncoderOptions, resolveEncoderConfig, startingPoint } from "./_encoder_config.ts";
 import { knnLine, knnOfEncoder, standardised } from "./_encoder_knn.ts";
 import { announcement, logLine, makeFolderOf, writeResult } from "./_encoder_record.ts";
+import { openMetrics } from "./_metrics.ts";
 
 /** Adds `encoder` to the `train` command. */
 export function registerTrainEncoder(program: Command): void {
@@ -66,7 +67,7 @@ async function trainEncoder(options: EncoderOptions): Promise<void> {
   const store = new CheckpointStore(join(options.run, "checkpoints"), { config });
   await makeFolderOf(options.out);
   const { state, progress, resumed } = await startingPoint(store, config, options);
-  const metrics = await openMetrics(options.run, resumed);
+  const metrics = await openMetrics(options.run, resumed, "knn");
   const started = performance.now() - 1000 * progress.wallSec;
   const takeTime = () => progress.wallSec = (performance.now() - started) / 1000;
   const say = (line: string) => {
@@ -118,17 +119,6 @@ async function trainEncoder(options: EncoderOptions): Promise<void> {
   console.log(
     `${options.out}.safetensors: ${countVitParams(config.vit)} parameters, ${Math.round(progress.wallSec)} s`,
   );
-}
-
-/** The metrics of a run, without those of steps that a resumed training does again. */
-async function openMetrics(run: string, resumed: number | null): Promise<MetricsLog> {
-  const path = join(run, "metrics.jsonl");
-  await makeFolderOf(path);
-  const metrics = MetricsLog.open(path);
-  await metrics.retain(({ step, kind }) =>
-    resumed !== null && (Number(step) < resumed || (step === resumed && kind !== "knn"))
-  );
-  return metrics;
 }
 
 /** `count` steps at equal distances, the last one being the end of the training. */

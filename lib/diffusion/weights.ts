@@ -40,6 +40,8 @@ export interface ExpectedDiffusion {
   readonly config?: DitConfig;
   /** Name of the latent space. */
   readonly space?: string;
+  /** Hash of the autoencoder that will decode; refuses a model whose metadata say `autoencoder` and name another. */
+  readonly autoencoder?: string;
 }
 
 const FORMAT = "novae.diffusion.1";
@@ -103,6 +105,14 @@ export async function loadDiffusion(
   if (expected.space !== undefined && expected.space !== space) {
     throw new CheckpointError(
       `Cannot load diffusion model ${path}: latent space must be ${expected.space}, got ${space}`,
+    );
+  }
+  const { autoencoder } = rest, wanted = expected.autoencoder ?? autoencoder;
+  if (autoencoder !== undefined && autoencoder !== wanted) {
+    throw new CheckpointError(
+      `Cannot load diffusion model ${path}: it was trained on latents of autoencoder ${
+        autoencoder.slice(0, 12)
+      }…, got ${wanted.slice(0, 12)}…`,
     );
   }
   const { params, mean, std } = fittedTensors(`Cannot load weights ${path}`, tensors, config);

@@ -5,6 +5,16 @@
  */
 import type { HostTensor } from "./host_tensor.ts";
 
+/** Moments of vectors that were measured together. */
+export interface MeasuredMoments {
+  /** Number of vectors. */
+  readonly count: number;
+  /** Mean of each channel. */
+  readonly mean: ArrayLike<number>;
+  /** Sum of the squared deviations from that mean, of each channel. */
+  readonly squares: ArrayLike<number>;
+}
+
 /**
  * Mean and standard deviation of each channel of a stream of tensors, in double precision.
  *
@@ -55,13 +65,31 @@ export class ChannelMoments {
     for (let i = 0; i < data.length; i += channels) {
       for (let c = 0; c < channels; c++) squares[c] += (data[i + c] - mean[c]) ** 2;
     }
-    const total = this.#count + count;
+    this.merge({ count, mean, squares });
+  }
+
+  /**
+   * Adds what was measured elsewhere.
+   *
+   * @throws TypeError if it has other channels.
+   */
+  merge({ count, mean, squares }: MeasuredMoments): void {
+    const channels = this.#mean.length, total = this.#count + count;
+    if (mean.length !== channels || squares.length !== channels) {
+      throw new TypeError(`Cannot join moments: ${channels} channels are needed, got ${mean.length}`);
+    }
+    if (count === 0) return;
     for (let c = 0; c < channels; c++) {
       const shift = mean[c] - this.#mean[c];
       this.#squares[c] += squares[c] + shift ** 2 * this.#count * count / total;
       this.#mean[c] += shift * count / total;
     }
     this.#count = total;
+  }
+
+  /** What was measured so far, as plain JSON. */
+  measured(): { count: number; mean: number[]; squares: number[] } {
+    return { count: this.#count, mean: [...this.#mean], squares: [...this.#squares] };
   }
 
   /** The mean of each channel. */
