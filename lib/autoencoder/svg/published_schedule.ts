@@ -89,6 +89,8 @@ export function svgSchedule(
       discriminator: { channels: discriminator.channels, layers: discriminator.layers },
     },
     flip: training.augmentation.flip,
+    crop: training.augmentation.crop,
+    resize: training.augmentation.smallestSide,
     seed,
   };
 }
