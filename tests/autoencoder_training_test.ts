@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
 import { CheckpointStore } from "novae/experiment/mod.ts";
 import {
+  autoencoderFraming,
   type AutoencoderState,
   batchSource,
   EpochOrder,
+  type FeatureSource,
   initAutoencoderState,
   meanPsnr,
+  middleFeatures,
   resolveSchedule,
   SPACE_NAMES,
   trainAutoencoder,
   TrainingImages,
   trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
+import { openImageViews } from "novae/data/mod.ts";
 import { ConfigError, DivergenceError, float32, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { assertSameBits, DiscImages, tinyConfig, tinyEncoder, upTo } from "./autoencoder_fixture.ts";
 
@@ -90,6 +94,36 @@ Deno.test("a training that goes on from a file equals one that was not interrupt
   } finally {
     await encoder.dispose();
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("features that are computed once give each training the bits of its own", async () => {
+  const encoder = tinyEncoder(), config = tinyConfig("svg"), images = new DiscImages(20);
+  const run = (features: FeatureSource) =>
+    trainAutoencoder({
+      config,
+      schedule: { ...FEW, flip: true },
+      train: images,
+      heldOut: images,
+      encoder,
+      features,
+      device: "cpu",
+      evaluations: 1,
+    });
+  try {
+    const views = openImageViews(images, { framing: autoencoderFraming(config.imageSize) });
+    const features = await middleFeatures(views, encoder, { flip: true });
+    assert.deepEqual(features.shape, [40, 16, 16]);
+    const own = await run("memory"), shared = await run(features);
+    assertSameBits(shared.params, own.params);
+    assert.deepEqual([shared.stats, shared.alignment, shared.curve], [own.stats, own.alignment, own.curve]);
+    const plain = await middleFeatures(views, encoder, { flip: false });
+    await assert.rejects(run(plain), {
+      name: "ConfigError",
+      message: "Cannot train svg: features must be of shape [40, 16, 16], got [20, 16, 16]",
+    });
+  } finally {
+    await encoder.dispose();
   }
 });
 
