@@ -212,7 +212,7 @@ Deno.test("the preset's schedule is the published training", () => {
     },
     flip: false,
     crop: "random",
-    resize: 256,
+    resize: null,
     alignmentMomentum: 0,
     seed: 0,
   });

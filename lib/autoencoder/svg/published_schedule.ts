@@ -90,7 +90,7 @@ export function svgSchedule(
     },
     flip: training.augmentation.flip,
     crop: training.augmentation.crop,
-    resize: training.augmentation.smallestSide,
+    resize: null, // the shorter side becomes that of the crop
     seed,
   };
 }
