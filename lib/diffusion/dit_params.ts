@@ -81,7 +81,7 @@ const FOURIER_FREQUENCIES = 256;
 type Shape = readonly number[];
 
 /** The shape of each weight, as a tree of the form of {@linkcode DitParams}; allocates nothing. */
-export function ditShapes(config: DitConfig): DitParams<Shape> {
+export function ditShapes(config: DitConfig): DitParams<readonly number[]> {
   const { channels, classes, width, depth, head, learnSigma, patchSize = 1 } = config;
   const fourier = config.timeFeatures === "fourier", values = tokenValues(config);
   const last = head?.width ?? width;
