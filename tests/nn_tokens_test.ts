@@ -34,7 +34,9 @@ Deno.test("patches hold squares of places, row by row, and go back to where they
 Deno.test("rotary positions by number leave products that depend on the distance in rows and columns alone", () => {
   tf.tidy(() => {
     const table = axialRopeTable2d(3, 4, 8);
-    const [q, k] = [1, 2].map((seed) => tf.tile(tf.randomNormal([1, 1, 1, 8], 0, 1, "float32", seed), [1, 1, 12, 1]));
+    const [q, k] = [1, 2].map((seed) =>
+      tf.tile(tf.randomNormal([1, 1, 1, 8], 0, 1, "float32", seed), [1, 1, 12, 1])
+    );
     const [turnedQ, turnedK] = [applyRope(q, table), applyRope(k, table)];
     const products = tf.matMul(turnedQ, turnedK, false, true).reshape([12, 12]).arraySync() as number[][];
     const place = (row: number, col: number) => 4 * row + col;
