@@ -17,8 +17,8 @@ import {
 } from "novae/tensor/mod.ts";
 import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
-import { type DitConfig, ditShapes, isShape, parseDitConfig } from "./config.ts";
-import type { DitParams } from "./dit.ts";
+import { type DitConfig, parseDitConfig } from "./config.ts";
+import { type DitParams, ditShapes, isShape } from "./dit_params.ts";
 
 /** A diffusion transformer with what is needed to use it. */
 export interface DiffusionModel {
@@ -136,11 +136,11 @@ function storedConfig(path: string, text: string | undefined): DitConfig {
  * @throws CheckpointError naming the first setting that differs.
  */
 export function requireSameConfig(path: string, wanted: DitConfig, got: DitConfig): void {
-  for (const key of Object.keys(wanted) as (keyof DitConfig)[]) {
-    if (wanted[key] === got[key]) continue;
-    throw new CheckpointError(
-      `Cannot use diffusion model ${path}: ${key} must be ${wanted[key]}, got ${got[key]}`,
-    );
+  const [ours, theirs] = [wanted, got].map((config) => new Map(Object.entries(parseDitConfig(config))));
+  for (const key of new Set([...ours.keys(), ...theirs.keys()])) {
+    const [want, have] = [ours, theirs].map((config) => JSON.stringify(config.get(key)) ?? "the default");
+    if (want === have) continue;
+    throw new CheckpointError(`Cannot use diffusion model ${path}: ${key} must be ${want}, got ${have}`);
   }
 }
 
