@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
 import { CheckpointStore } from "novae/experiment/mod.ts";
 import {
+  autoencoderFraming,
   type AutoencoderState,
   batchSource,
   EpochOrder,
+  type FeatureSource,
   initAutoencoderState,
   meanPsnr,
+  middleFeatures,
   resolveSchedule,
   SPACE_NAMES,
   trainAutoencoder,
   TrainingImages,
   trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
+import { openImageViews } from "novae/data/mod.ts";
 import { ConfigError, DivergenceError, float32, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { assertSameBits, DiscImages, tinyConfig, tinyEncoder, upTo } from "./autoencoder_fixture.ts";
 
@@ -80,7 +84,7 @@ Deno.test("a training that goes on from a file equals one that was not interrupt
     assert.ok(stopped.stopped && stopped.step === 1);
     const begun = stopped.states.get(1)!;
     await store.save(1, { weights: begun.ema, state: begun });
-    const like = initAutoencoderState(new Rng(0), config);
+    const like = initAutoencoderState(new Rng(0), config, resolveSchedule(FEW));
     const { state } = await store.load(1, { weights: like.ema, state: like });
     const rest = await run(state);
     assert.equal(rest.step, 6);
@@ -90,6 +94,36 @@ Deno.test("a training that goes on from a file equals one that was not interrupt
   } finally {
     await encoder.dispose();
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("features that are computed once give each training the bits of its own", async () => {
+  const encoder = tinyEncoder(), config = tinyConfig("svg"), images = new DiscImages(20);
+  const run = (features: FeatureSource) =>
+    trainAutoencoder({
+      config,
+      schedule: { ...FEW, flip: true },
+      train: images,
+      heldOut: images,
+      encoder,
+      features,
+      device: "cpu",
+      evaluations: 1,
+    });
+  try {
+    const views = openImageViews(images, { framing: autoencoderFraming(config.imageSize) });
+    const features = await middleFeatures(views, encoder, { flip: true });
+    assert.deepEqual(features.shape, [40, 16, 16]);
+    const own = await run("memory"), shared = await run(features);
+    assertSameBits(shared.params, own.params);
+    assert.deepEqual([shared.stats, shared.alignment, shared.curve], [own.stats, own.alignment, own.curve]);
+    const plain = await middleFeatures(views, encoder, { flip: false });
+    await assert.rejects(run(plain), {
+      name: "ConfigError",
+      message: "Cannot train svg: features must be of shape [40, 16, 16], got [20, 16, 16]",
+    });
+  } finally {
+    await encoder.dispose();
   }
 });
 
@@ -146,13 +180,15 @@ Deno.test("an epoch shows each image once, and orders do not depend on how they 
 Deno.test("batches are pure functions of the step; masked share and cached features are right", async () => {
   const encoder = tinyEncoder(), dataset = new DiscImages(30), config = tinyConfig("svg");
   try {
-    const schedule = { ...resolveSchedule({ images: 1, batchSize: 16 }), config };
+    const schedule = { ...resolveSchedule({ images: 1, batchSize: 16, flip: true }), config };
     const shared = { ...schedule, learningRate: () => 1, emaDecay: () => 1 };
-    const prepare = (cacheBytes: number) =>
-      TrainingImages.prepare(dataset, config, { encoder, flip: true, cacheBytes });
-    const kept = batchSource(await prepare(1e9), shared), online = batchSource(await prepare(0), shared);
+    const views = { flip: true, crop: "center", resize: null } as const;
+    const prepare = (features: "memory" | "online") =>
+      TrainingImages.prepare(dataset, config, { encoder, ...views, features, cacheBytes: 0 });
+    const kept = batchSource(await prepare("memory"), shared),
+      online = batchSource(await prepare("online"), shared);
     const first = await kept(3);
-    assertSameBits(await batchSource(await prepare(1e9), shared)(3), first);
+    assertSameBits(await batchSource(await prepare("memory"), shared)(3), first);
     const computed = await online(3);
     assertSameBits(computed.imageUnitBHWC, first.imageUnitBHWC);
     for (let i = 0; i < first.featuresBND!.data.length; i++) {
@@ -167,21 +203,4 @@ Deno.test("batches are pure functions of the step; masked share and cached featu
   } finally {
     await encoder.dispose();
   }
-});
-
-Deno.test("mirrored copies follow the originals", async () => {
-  const dataset = new DiscImages(3);
-  const options = { flip: true, cacheBytes: 0 };
-  const images = await TrainingImages.prepare(dataset, tinyConfig("vae"), options);
-  assert.equal(images.size, 6);
-  const original = images.images([1]), mirrored = images.images([4]);
-  for (let y = 0; y < 16; y++) {
-    for (let x = 0; x < 16; x++) {
-      for (let c = 0; c < 3; c++) {
-        assert.equal(mirrored.data[(y * 16 + x) * 3 + c], original.data[(y * 16 + 15 - x) * 3 + c]);
-      }
-    }
-  }
-  assert.equal(await images.features([0]), undefined);
-  assert.deepEqual(float32(original.data as Float32Array, original.shape), dataset.images([1]));
 });

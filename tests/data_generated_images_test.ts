@@ -29,7 +29,10 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const make = (first: number, last: number) => Promise.resolve(imagesOf(first, last));
 
-function start(folder: string, pauseMs: number): { process: Deno.ChildProcess; lines: string[]; end: Promise<void> } {
+function start(
+  folder: string,
+  pauseMs: number,
+): { process: Deno.ChildProcess; lines: string[]; end: Promise<void> } {
   const args = ["run", "-A", "--no-check", "tests/data_generated_images_child.ts", folder, String(pauseMs)];
   const process = new Deno.Command(Deno.execPath(), { args, stdout: "piped" }).spawn(), lines: string[] = [];
   const end = (async () => {
@@ -44,7 +47,9 @@ function start(folder: string, pauseMs: number): { process: Deno.ChildProcess; l
 Deno.test("generated images come as PNGs and as one npz with their labels, the same numbers in both", () =>
   inFolder(async (folder) => {
     const progress: number[] = [];
-    const made = await writeGeneratedImages(folder, PLAN, make, { onProgress: ({ done }) => progress.push(done) });
+    const made = await writeGeneratedImages(folder, PLAN, make, {
+      onProgress: ({ done }) => progress.push(done),
+    });
     assert.equal(made, COUNT);
     assert.deepEqual(progress, [8, 16, 24, 32, 40, 48, 50]);
     const arrays = await readNpz(`${folder}/samples.npz`), images = arrays.get("arr_0")!;
@@ -56,7 +61,10 @@ Deno.test("generated images come as PNGs and as one npz with their labels, the s
       assert.deepEqual([width, height], [4, 6]);
       assert.deepEqual([...data], [...images.data.subarray(i * 72, (i + 1) * 72)]);
     }
-    assert.equal(await writeGeneratedImages(folder, PLAN, () => Promise.reject(new Error("nothing is left"))), 0);
+    assert.equal(
+      await writeGeneratedImages(folder, PLAN, () => Promise.reject(new Error("nothing is left"))),
+      0,
+    );
   }));
 
 Deno.test("killed at any moment and started again, alone or two at once, it leaves the same files", () =>
@@ -85,10 +93,13 @@ Deno.test("a part that was cut short is made again, and another plan is refused"
       first < 24 ? make(first, last) : Promise.reject(new Error("stopped"));
     await assert.rejects(writeGeneratedImages(folder, PLAN, stop), /stopped/);
     await Deno.truncate(`${folder}/parts/part-00001.npy`, 300);
-    await assert.rejects(writeGeneratedImages(folder, { ...PLAN, config: { model: "abc", steps: 6 } }, make), {
-      name: "ConfigError",
-      message: /"config.steps" is 5 there and 6 here; use another folder/,
-    });
+    await assert.rejects(
+      writeGeneratedImages(folder, { ...PLAN, config: { model: "abc", steps: 6 } }, make),
+      {
+        name: "ConfigError",
+        message: /"config.steps" is 5 there and 6 here; use another folder/,
+      },
+    );
     const begun: number[] = [];
     await writeGeneratedImages(folder, PLAN, (first, last) => {
       begun.push(first);

@@ -89,7 +89,7 @@ Deno.test("velocity, loss and gradients agree with PyTorch, eager and compiled",
       flattenTree<HostTensor>(grads, isHostTensor).map((leaf) => [leaf.path, leaf.value.data]),
     );
     for (const [path, wanted] of Object.entries(golden.grads)) {
-      assertClose(got.get(path)!, wanted, 1e-3, 1e-5, path);
+      assertClose(got.get(path)!, wanted, 1e-4, 1e-5, path);
     }
   }
 });
@@ -125,6 +125,9 @@ Deno.test("the published sizes have the published numbers of parameters", () => 
     const config = ditConfig(size as DitSize, { channels: 392, grid: 16, classes: 1000, learnSigma: true });
     assert.equal(countParameters(config).total, total, size);
   }
+  // Those of DiT-XL/2, which facebookresearch/DiT prints when it trains.
+  const dit = { channels: 4, grid: 32, classes: 1000, learnSigma: true, qkNorm: false, patchSize: 2 };
+  assert.equal(countParameters(ditConfig("XL", dit)).total, 675_129_632);
   const featuresOnly = ditConfig("XL", { channels: 384, grid: 16, classes: 1000, learnSigma: true });
   assert.equal(countParameters(featuresOnly).total, 676_410_240);
 });
@@ -148,7 +151,7 @@ Deno.test("initial weights have the announced shapes and the initialisation of D
   assert.ok(Math.max(...qkv.data) <= bound && Math.abs(std(qkv) - bound / Math.sqrt(3)) < 2e-3);
   assert.equal(std(params.modulation.weight), 0);
   assert.equal(std(params.output.weight), 0);
-  assert.notDeepEqual(params.blocks[0].mlp.fc1.weight.data, params.blocks[1].mlp.fc1.weight.data);
+  assert.notDeepEqual(params.blocks[0].mlp, params.blocks[1].mlp);
 });
 
 Deno.test("an untrained transformer predicts velocity zero", () => {

@@ -149,8 +149,9 @@ Deno.test("the stochastic sampler keeps the marginal mean and deviation of Gauss
       seed: 3,
       taps: ["z"],
       callback: ({ tNext, taps: { z } }) => {
-        const mean = z!.data.reduce((a, b) => a + b, 0) / count;
-        const variance = z!.data.reduce((a, b) => a + (b - mean) ** 2, 0) / count;
+        const values = z!.data as Float32Array;
+        const mean = values.reduce((a, b) => a + b, 0) / count;
+        const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / count;
         moments.push([tNext, mean, Math.sqrt(variance)]);
       },
     });

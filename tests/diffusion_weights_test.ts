@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   type DiffusionModel,
+  type DitConfig,
   ditConfig,
   initDit,
   loadDiffusion,
@@ -39,6 +40,24 @@ Deno.test("a saved model comes back with configuration, weights, space, latent s
       value.data.forEach((v, k) =>
         assert.ok(Math.abs(v - full[i].value.data[k]) <= Math.abs(v) * 2 ** -10 + 1e-7)
       )
+    );
+  }));
+
+Deno.test("a model with options comes back with them, and is refused where others are expected", () =>
+  inFolder(async (path) => {
+    const head = { width: 48, depth: 1, heads: 4 };
+    const options = { norm: "rms", mlp: "swiglu", rope: true, patchSize: 2, head } as const;
+    const config = ditConfig("tiny", { channels: 3, grid: 2, classes: 2, ...options });
+    await saveDiffusion(path, { ...model(), config, params: initDit(new Rng(1), config) });
+    const back = await loadDiffusion(path, { config });
+    assert.deepEqual([back.config, back.params], [config, initDit(new Rng(1), config)]);
+    const refused = (expected: DitConfig, message: RegExp) =>
+      assert.rejects(loadDiffusion(path, { config: expected }), { name: "CheckpointError", message });
+    await refused({ ...config, head: { ...head, depth: 2 } }, /head must be .*"depth":2.*, got .*"depth":1/);
+    await refused({ ...config, rope: false }, /rope must be the default, got true$/);
+    await refused(
+      { ...CONFIG, norm: "rms", mlp: "swiglu", rope: true, head },
+      /patchSize must be the default, got 2$/,
     );
   }));
 

@@ -19,7 +19,10 @@ function trees(value: number): { weights: Weights; state: State } {
 
 const LIKE = trees(0);
 
-async function store(options: { keepLast?: number; config?: unknown } = {}, folder?: string) {
+async function store(
+  options: { keepLast?: number; config?: unknown; former?: Record<string, unknown> } = {},
+  folder?: string,
+) {
   const warnings: string[] = [];
   const path = folder ?? `${await Deno.makeTempDir()}/checkpoints`;
   const warn = (line: string) => warnings.push(line);
@@ -66,6 +69,19 @@ Deno.test("a checkpoint of another configuration is refused, naming the key, and
   await assert.rejects(other.load(5, LIKE), refusal);
   await assert.rejects(other.save(5, trees(5)), refusal);
   assert.deepEqual((await checkpoints.load(5, LIKE)).state, trees(5).state);
+});
+
+Deno.test("a checkpoint from before a setting was added counts as having its former value, and no other", async () => {
+  const { checkpoints, path } = await store();
+  await checkpoints.save(5, trees(5));
+  const config = (betas: number[]) => ({ ...CONFIG, train: { ...CONFIG.train, betas } });
+  const former = { train: { betas: [0.9, 0.99], learningRate: 7 } };
+  const same = (await store({ config: config([0.9, 0.99]), former }, path)).checkpoints;
+  assert.deepEqual((await same.load(5, LIKE)).state, trees(5).state);
+  const other = (await store({ config: config([0.5, 0.9]), former }, path)).checkpoints;
+  await assert.rejects(other.load(5, LIKE), /"train\.betas\.0" is 0\.9 there and 0\.5 here/);
+  const strict = (await store({ config: config([0.9, 0.99]) }, path)).checkpoints;
+  await assert.rejects(strict.load(5, LIKE), /"train\.betas\.0" is absent there and 0\.9 here/);
 });
 
 Deno.test("a damaged newest checkpoint is reported and the one before it used", async () => {

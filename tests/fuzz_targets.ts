@@ -158,9 +158,12 @@ async function pickleTarget(): Promise<FuzzTarget> {
   };
 }
 
-/** Whole checkpoints: archive, pickle and storages. */
+/** Whole checkpoints: archive, pickle and storages, or all of it in a row as before PyTorch 1.6. */
 async function checkpointTarget(): Promise<FuzzTarget> {
-  const names = ["plain_protocol2.pth", "parameters.pth", "tensor.pt", "sparse.pth"];
+  const names = [
+    ...["plain_protocol2.pth", "parameters.pth", "tensor.pt", "sparse.pth"],
+    ...["legacy.pth", "legacy_views.pth", "lightning_legacy.ckpt"],
+  ];
   return {
     name: "checkpoint",
     count: 8_000,

@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { DataError } from "novae/tensor/mod.ts";
-import { decodeNpy, encodeNpy, type NpyArray, readNpy, readNpz, writeNpy, writeNpz, writeNpzStream } from "novae/io/mod.ts";
+import {
+  decodeNpy,
+  encodeNpy,
+  type NpyArray,
+  readNpy,
+  readNpz,
+  writeNpy,
+  writeNpz,
+  writeNpzStream,
+} from "novae/io/mod.ts";
 import { writeZipStream } from "novae/io/zip_stream.ts";
 
 const array: fc.Arbitrary<NpyArray> = fc.tuple(
@@ -95,7 +104,8 @@ for name in archive.namelist():
     found[name] = [header["descr"], header["fortran_order"], list(header["shape"]), list(values)]
 print(json.dumps(found))`;
     for (const written of [path, large]) {
-      const { code, stdout, stderr } = await new Deno.Command(PYTHON, { args: ["-c", script, written] }).output();
+      const { code, stdout, stderr } = await new Deno.Command(PYTHON, { args: ["-c", script, written] })
+        .output();
       assert.equal(code, 0, new TextDecoder().decode(stderr));
       assert.deepEqual(JSON.parse(new TextDecoder().decode(stdout)), {
         "mean.npy": ["<f4", false, [2, 3], [0, 1, 2, 3, 4, 5.5]],
@@ -117,9 +127,18 @@ function npy(header: string, data: ArrayBufferView, version = 1): Uint8Array {
 }
 
 Deno.test("a streamed npz holds what a whole one does, whatever its pieces, also in the form of large archives", async () => {
-  const folder = await Deno.makeTempDir(), names = ["whole", "stream", "large"].map((n) => `${folder}/${n}.npz`);
-  const images = { dtype: "uint8", shape: [50, 4], data: Uint8Array.from({ length: 200 }, (_, i) => i) } as const;
-  const labels = { dtype: "int32", shape: [50], data: Int32Array.from({ length: 50 }, (_, i) => -i) } as const;
+  const folder = await Deno.makeTempDir(),
+    names = ["whole", "stream", "large"].map((n) => `${folder}/${n}.npz`);
+  const images = {
+    dtype: "uint8",
+    shape: [50, 4],
+    data: Uint8Array.from({ length: 200 }, (_, i) => i),
+  } as const;
+  const labels = {
+    dtype: "int32",
+    shape: [50],
+    data: Int32Array.from({ length: 50 }, (_, i) => -i),
+  } as const;
   const labelBytes = new Uint8Array(labels.data.buffer);
   const pieces = [images.data.subarray(0, 7), images.data.subarray(7, 7), images.data.subarray(7)];
   await writeNpz(names[0], { arr_0: images, arr_1: labels });
@@ -138,8 +157,11 @@ Deno.test("a streamed npz holds what a whole one does, whatever its pieces, also
   }
   assert.ok((await Deno.stat(names[2])).size > (await Deno.stat(names[0])).size + 100);
   assert.deepEqual(await readNpz(names[2]), await readNpz(names[0]));
-  const short = { arr_0: { ...images, bytes: pieces.slice(0, 1) } };
-  await assert.rejects(writeNpzStream(names[1], short), { name: "RangeError", message: /must have 328 bytes, got 135/ });
+  const short = { "arr_0": { ...images, bytes: pieces.slice(0, 1) } };
+  await assert.rejects(writeNpzStream(names[1], short), {
+    name: "RangeError",
+    message: /must have 328 bytes, got 135/,
+  });
   assert.deepEqual(await Array.fromAsync(Deno.readDir(folder)).then((found) => found.length), 3);
   await Deno.remove(folder, { recursive: true });
 });

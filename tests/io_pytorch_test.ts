@@ -129,9 +129,12 @@ Deno.test("what cannot be read is named", async () => {
   });
   await assert.rejects(open("script.pt"), /it is a TorchScript program: save its state_dict\(\)/);
   await assert.rejects(
-    open("legacy.pth"),
-    /of the format before PyTorch 1\.6: convert it with python3 -c "import torch; .*legacy\.pth.*"$/,
+    open("legacy_complex.pth"),
+    /legacy_complex\.pth: "phase\.w" must be a plain tensor, but its type is torch\.ComplexFloatStorage$/,
   );
+  assert.deepEqual(await readAll(await open("legacy_complex.pth", "good")), {
+    w: wanted("legacy_complex.pth")["good.w"],
+  });
 });
 
 /** The files of a golden checkpoint, changed and packed anew. */

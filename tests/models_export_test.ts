@@ -5,7 +5,9 @@ import * as tf from "@tensorflow/tfjs";
 import * as ort from "onnxruntime-node";
 import { CompiledAutoencoder, exportDecoder, readAutoencoder } from "novae/autoencoder/mod.ts";
 import {
+  type DiffusionModel,
   dit,
+  type DitConfig,
   ditConfig,
   type DitParams,
   exportTransformer,
@@ -60,9 +62,14 @@ Deno.test("the exported decoder gives the images of the shipped one and carries 
   await autoencoder.dispose();
 });
 
-Deno.test("the exported transformer gives the velocity of the eager one, from the command line too", async () => {
-  await tf.setBackend("cpu");
-  const config = ditConfig("tiny", { channels: 3, grid: 2, classes: 4 }), rng = new Rng(3);
+const TRANSFORMER_INPUTS = {
+  latents: normal(2, 4, 3),
+  time: float32([0.25, 0.75], [2]),
+  label: int32([1, 4], [2]),
+};
+
+function randomTransformer(config: DitConfig): DiffusionModel {
+  const rng = new Rng(3);
   const params = mapTree<DitParams<HostTensor>>(
     initDit(rng, config),
     (leaf) => (leaf as HostTensor).data !== undefined,
@@ -71,16 +78,37 @@ Deno.test("the exported transformer gives the velocity of the eager one, from th
       return float32(rng.split(path).normal(data.length).map((v) => v * 0.2), shape);
     },
   );
-  const stats = { mean: new Float32Array(3), std: new Float32Array(3).fill(1), count: 1 };
-  const model = { config, params, space: "svg", latents: stats };
-  const latents = normal(2, 4, 3), time = float32([0.25, 0.75], [2]), label = int32([1, 4], [2]);
-  const wanted = tf.tidy(() =>
+  const latents = { mean: new Float32Array(3), std: new Float32Array(3).fill(1), count: 1 };
+  return { config, params, space: "svg", latents };
+}
+
+function eagerVelocity({ params, config }: DiffusionModel): HostTensor {
+  const { latents, time, label } = TRANSFORMER_INPUTS;
+  const values = tf.tidy(() =>
     dit(toTf(latents), toTf(time), toTf(label), constantTree<DitParams>(params), config).velocityBNZ
       .dataSync()
       .slice()
   );
+  return float32(values as Float32Array, [2, 4, 3]);
+}
+
+Deno.test("a transformer with patches, RMSNorm, SwiGLU, rotary positions and a wide head is exported too", async () => {
+  await tf.setBackend("cpu");
+  const head = { width: 48, depth: 1, heads: 4 };
+  const options = { norm: "rms", mlp: "swiglu", rope: true, timeFeatures: "fourier", head } as const;
+  for (const variant of [options, { ...options, patchSize: 2, learnSigma: true }]) {
+    const model = randomTransformer(ditConfig("tiny", { channels: 3, grid: 2, classes: 4, ...variant }));
+    const { velocity } = await run(exportTransformer(model, 2).bytes, TRANSFORMER_INPUTS);
+    assertClose(velocity, eagerVelocity(model), "velocity");
+  }
+});
+
+Deno.test("the exported transformer gives the velocity of the eager one, from the command line too", async () => {
+  await tf.setBackend("cpu");
+  const model = randomTransformer(ditConfig("tiny", { channels: 3, grid: 2, classes: 4 }));
+  const { latents, time, label } = TRANSFORMER_INPUTS;
   const { velocity } = await run(exportTransformer(model, 2).bytes, { latents, time, label });
-  assertClose(velocity, float32(wanted as Float32Array, [2, 4, 3]), "velocity");
+  assertClose(velocity, eagerVelocity(model), "velocity");
 
   const folder = await Deno.makeTempDir();
   try {

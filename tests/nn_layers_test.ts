@@ -17,6 +17,7 @@ import {
   type LinearParams,
   mlp,
   type MlpParams,
+  type NormParams,
   ropeTable2d,
   selfAttention,
   sinCosPositions2d,
@@ -168,8 +169,8 @@ Deno.test("self-attention with query-key normalisation and rotation equals loops
     const mixed = qkv.map(() => new Array<number>(dim));
     for (let a = 0; a < heads; a++) {
       const part = (n: number, which: number) => qkv[n].slice(which * dim + a * headDim).slice(0, headDim);
-      const q = qkv.map((_, n) => rotate(normalise(part(n, 0), host.qNorm!), n));
-      const k = qkv.map((_, n) => rotate(normalise(part(n, 1), host.kNorm!), n));
+      const q = qkv.map((_, n) => rotate(normalise(part(n, 0), host.qNorm as NormParams<HostTensor>), n));
+      const k = qkv.map((_, n) => rotate(normalise(part(n, 1), host.kNorm as NormParams<HostTensor>), n));
       for (let n = 0; n < tokens; n++) {
         const scores = k.map((key) =>
           Math.exp(key.reduce((s, v, i) => s + v * q[n][i], 0) / Math.sqrt(headDim))

@@ -62,6 +62,9 @@ Deno.test("clipping scales by the joint norm and leaves small gradients alone", 
   assertClose(norm, [5], 1e-6);
   assertClose(grads.a, [0.6], 1e-6);
   assertClose(clipByGlobalNorm({ a: tf.tensor1d([0.3]) }, 1).grads.a, [0.3], 1e-7);
+  const free = clipByGlobalNorm({ a: tf.tensor1d([3]), b: tf.tensor1d([4]) }, null);
+  assertClose(free.norm, [5], 1e-6);
+  assertClose(free.grads.b, [4], 0);
 });
 
 Deno.test("an average with a half-life forgets half of what it held after that many images", () => {
@@ -119,6 +122,29 @@ Deno.test("a loss that is not finite stops the loop, names the step and the last
       "Training stopped at step 6: the loss must be finite, got NaN; the last good checkpoint is of step 4",
   });
   assert.deepEqual(checkpoints, [2, 4]);
+});
+
+Deno.test("metrics that come later are averaged over the steps that have them, and a later loss is guarded too", async () => {
+  const own = counting(0), logs: TrainLogEntry[] = [];
+  const late = (bad: number) => ({
+    ...own,
+    steps: 8,
+    logEverySteps: 4,
+    onLog: (entry: TrainLogEntry) => void logs.push(entry),
+    step: async (state: number, batch: number): Promise<[number, Record<string, Readable>]> => {
+      const [next, metrics] = await own.step(state, batch);
+      const value = batch === bad ? Infinity : 10 * batch;
+      const read = () => Promise.resolve(scalar(value));
+      return [next, batch < 2 ? metrics : { ...metrics, judgeLoss: { read, dispose: () => {} } }];
+    },
+  });
+  await trainLoop(late(-1));
+  assert.deepEqual(logs.map((l) => l.metrics), [{ loss: 1.5, judgeLoss: 25 }, { loss: 5.5, judgeLoss: 55 }]);
+  await assert.rejects(trainLoop(late(3)), {
+    name: "DivergenceError",
+    message:
+      "Training stopped at step 4: the judgeLoss must be finite, got Infinity; no checkpoint was made yet",
+  });
 });
 
 /** A training whose state hashes the batches it saw; its loss is the batch's number, NaN from `nanAt` on. */

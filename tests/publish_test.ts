@@ -24,5 +24,5 @@ Deno.test("the package can be published: its public types are explicit, and it h
   );
   const others = files.filter((file) => !file.startsWith("lib/")).sort();
   assert.deepEqual(others, ["CHANGELOG.md", "LICENSE", "README.md", "deno.json"]);
-  assert.ok(files.includes("lib/dino/image_batches.ts") && files.includes("lib/data/image_worker.ts"));
+  assert.ok(files.includes("lib/data/image_batches.ts") && files.includes("lib/data/image_worker.ts"));
 });

@@ -259,7 +259,7 @@ Deno.test("image sizes that the grid does not divide are refused, in settings an
   }
 });
 
-Deno.test("latents that are channels first, of another width or not finite are refused", async () => {
+Deno.test("latents that are channels first, of another width or not finite are refused, and images that are not in [0, 1]", async () => {
   const config = tinyConfig("svg"), encoder = tinyEncoder();
   const autoencoder = new CompiledAutoencoder(config, initAutoencoder(new Rng(0), config), {
     encoder,
@@ -286,6 +286,14 @@ Deno.test("latents that are channels first, of another width or not finite are r
       await assert.rejects(autoencoder.decode(z), {
         name: "RangeError",
         message: `Cannot decode latents (svg): values must be finite, got ${value} at [1, 3, 7]`,
+      });
+    }
+    for (const value of [-1, 255, NaN]) {
+      const images = zeros([2, 16, 16, 3]);
+      images.data[700] = value;
+      await assert.rejects(autoencoder.encode(images), {
+        name: "RangeError",
+        message: `Cannot encode images (svg): values must be in [0, 1], got ${value}`,
       });
     }
   } finally {

@@ -9,8 +9,10 @@ import { constantTree, type DeviceName, jit, type Jitted } from "novae/engine/mo
 import { imageDinoFromUnit } from "novae/dino/mod.ts";
 import type { AlignmentMode, Autoencoder, EncodeOptions, LatentStats, SpaceName } from "./autoencoder.ts";
 import { concatChannels, imagesAtOnce, inBatches } from "./_batches.ts";
+import { expectLatents, expectUnit } from "./_inputs.ts";
 import { type AutoencoderConfig, hasFeatures, latentChannels, latentGrid } from "./config.ts";
 import type { DecoderParams } from "./decoder.ts";
+import { hashAutoencoder } from "./hash.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, imageUnitFromSigned } from "./model.ts";
 import {
   type AlignmentStats,
@@ -88,6 +90,7 @@ export class CompiledAutoencoder implements Autoencoder {
   #params: AutoencoderParams<HostTensor>;
   #alignment: AlignmentStats | undefined;
   #stats: LatentStats | undefined;
+  #hash: string | undefined;
 
   /**
    * Compiles nothing before it is first used.
@@ -132,6 +135,12 @@ export class CompiledAutoencoder implements Autoencoder {
     return this.config.imageSize;
   }
 
+  /** SHA-256 of what decides latents and reconstructions; see {@linkcode hashAutoencoder}. */
+  get hash(): string {
+    const { config, params, alignment, encoder } = this;
+    return this.#hash ??= hashAutoencoder({ config, params, alignment, encoderHash: encoder?.hash });
+  }
+
   /** Its weights. */
   get params(): AutoencoderParams<HostTensor> {
     return this.#params;
@@ -161,6 +170,7 @@ export class CompiledAutoencoder implements Autoencoder {
   ): Promise<void> {
     this.#alignment = measured.alignment;
     this.#stats = measured.stats;
+    this.#hash = undefined;
     if (params === this.#params) return;
     await this.dispose();
     this.#params = params;
@@ -175,11 +185,13 @@ export class CompiledAutoencoder implements Autoencoder {
    * Features and residual of images, or the mean of a variational autoencoder's posterior.
    *
    * @param features the frozen features of the images if they are known already.
-   * @throws TypeError if the images do not have the autoencoder's size, or the features not its tokens and channels.
+   * @throws TypeError if the images do not have the autoencoder's size, or the features not its tokens and channels;
+   * RangeError if the images are not in [0, 1].
    */
   async encodeParts(imageUnitBHWC: HostTensor, features?: HostTensor): Promise<LatentParts> {
     const { imageSize } = this;
     expectShape(`Cannot encode images (${this.name})`, imageUnitBHWC.shape, [null, imageSize, imageSize, 3]);
+    expectUnit(`Cannot encode images (${this.name})`, imageUnitBHWC);
     const { encode } = this.#networks;
     const own = encode && await inBatches(imageUnitBHWC, this.#batchSize, encode);
     if (this.config.vae) return { mean: own };
@@ -256,26 +268,6 @@ function compileEncoder(
       config.residual!,
     );
   return jit(encode, { ...place, name: "residual-encoder" });
-}
-
-/** Latents come from elsewhere, from samplers and other programs: their layout and values are checked. */
-function expectLatents(what: string, { shape, data }: HostTensor, tokens: number, channels: number): void {
-  if (shape[1] === channels && (shape.length === 4 || shape[2] === tokens) && channels !== tokens) {
-    throw new TypeError(
-      `${what}: shape must be [any, ${tokens}, ${channels}], channels last, got channels first, [${
-        shape.join(", ")
-      }]`,
-    );
-  }
-  expectShape(what, shape, [null, tokens, channels]);
-  const wrong = (data as Float32Array).findIndex((value) => !Number.isFinite(value));
-  if (wrong < 0) return;
-  const at = [
-    Math.floor(wrong / (tokens * channels)),
-    Math.floor(wrong / channels) % tokens,
-    wrong % channels,
-  ];
-  throw new RangeError(`${what}: values must be finite, got ${data[wrong]} at [${at.join(", ")}]`);
 }
 
 /**

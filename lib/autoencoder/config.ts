@@ -162,6 +162,23 @@ export function namedAutoencoder(size: AutoencoderSize, options: NamedAutoencode
   });
 }
 
+/**
+ * The patch that a space without a frozen encoder has if nobody chose one: that of the size which comes nearest to
+ * 8 × 8 tokens.
+ *
+ * @returns undefined for published variational autoencoders, whose names say it.
+ */
+export function usualPatchSize(
+  size: AutoencoderSize,
+  space: SpaceName,
+  imageSize: number,
+): number | undefined {
+  if (publishedVaeName(size, space)) return undefined;
+  const distance = (patch: number) => Math.abs(Math.log2(8 * patch / imageSize));
+  const patches = Object.keys(DECODERS[generalSize(size)].channels).map(Number);
+  return patches.reduce((best, patch) => distance(patch) < distance(best) ? patch : best);
+}
+
 function namedVae(
   size: AutoencoderSize,
   published: PublishedVaeName | undefined,

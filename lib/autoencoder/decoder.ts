@@ -192,6 +192,21 @@ export function applyBlocks(
  * @returns `imageSigned` `[B, H, W, 3]`, about [−1, 1], not clipped.
  */
 export function decodeLatents(zBIJZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {
+  return decodePixels(decodeFeatures(zBIJZ, params, groups), params.convOut);
+}
+
+/**
+ * {@linkcode decodeLatents} up to its last convolution.
+ *
+ * @param zBIJZ latents `[B, I, J, Z]`.
+ * @param groups as in the settings.
+ * @returns channels-first maps `[B, C, H / outPatch, W / outPatch]`.
+ */
+export function decodeFeatures(
+  zBIJZ: tf.Tensor,
+  params: Omit<DecoderParams, "convOut">,
+  groups?: number,
+): tf.Tensor {
   let x: tf.Tensor = tf.transpose(zBIJZ, TO_CHW);
   if (params.postQuantConv) x = conv2dCHW(x, params.postQuantConv);
   x = applyMid(conv2dCHW(x, params.convIn), params.mid, groups);
@@ -199,8 +214,17 @@ export function decodeLatents(zBIJZ: tf.Tensor, params: DecoderParams, groups?: 
     x = applyBlocks(x, level, groups);
     if (level.upsample) x = upsampleConv2dCHW(x, level.upsample);
   }
-  x = conv2dCHW(normSilu(x, params.normOut, groups), params.convOut);
-  const pixels = tf.transpose(x, TO_HWC) as tf.Tensor4D;
-  const block = Math.sqrt(params.convOut.bias.shape[0] / 3);
+  return normSilu(x, params.normOut, groups);
+}
+
+/**
+ * The last convolution of {@linkcode decodeLatents}.
+ *
+ * @param featuresBCHW what {@linkcode decodeFeatures} gives.
+ * @returns `imageSigned` `[B, H, W, 3]`.
+ */
+export function decodePixels(featuresBCHW: tf.Tensor, convOut: ConvParams): tf.Tensor4D {
+  const pixels = tf.transpose(conv2dCHW(featuresBCHW, convOut), TO_HWC) as tf.Tensor4D;
+  const block = Math.sqrt(convOut.bias.shape[0] / 3);
   return block === 1 ? pixels : depthToSpace(pixels, block);
 }

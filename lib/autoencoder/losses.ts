@@ -1,16 +1,30 @@
 /**
  * Reconstruction losses of the autoencoders.
  *
- * SVG trains with L1, LPIPS (a trained perceptual distance) and an adversarial loss. At the scale of this project there
- * is neither a perceptual network that would be independent of the evaluation nor the time for a discriminator; so the
- * default is L1 with a squared difference beside it, and a perceptual function can be plugged in.
+ * SVG trains with L1, LPIPS and an adversarial loss. The default here is L1 with a squared difference beside it, which
+ * needs no weights and suits trainings of minutes; a perceptual function (`perceptual/`) and a discriminator
+ * (`adversarial/`) are added by the settings of a training.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
 
-/** Maps images and reconstructions, `imageSigned` `[B, H, W, 3]`, to a scalar; gradients flow to the second. */
-export type PerceptualLoss = (imageSigned: tf.Tensor, reconstructionSigned: tf.Tensor) => tf.Scalar;
+/** A perceptual distance, averaged over the batch. */
+export interface PerceptualLoss {
+  /** Compares images and reconstructions in [−1, 1], `[B, H, W, 3]`; gradients flow to the second. */
+  (imageSigned: tf.Tensor, reconstructionSigned: tf.Tensor): tf.Scalar;
+  /** Fewest rows and columns of images that it can compare; any number if it is absent. */
+  readonly leastImageSize?: number;
+}
+
+/**
+ * What a loss is summed or averaged over: all values of all images (`mean`), or the values of an image, averaged over
+ * the batch (`sum`, as in latent diffusion and SVG).
+ *
+ * The two differ by the factor `H·W·3`, {@linkcode lossScale}, which Adam does not see. What does: the clipping of
+ * gradients, and the constants 1e-4 and 1e4 of the adversarial term's adaptive weight.
+ */
+export type LossReduction = "mean" | "sum";
 
 /** Weights of the parts of the reconstruction loss; a part of weight 0 is not computed. */
 export interface ReconstructionWeights {
@@ -41,8 +55,10 @@ export const DEFAULT_RECONSTRUCTION_WEIGHTS: ReconstructionWeights = {
 /**
  * Reconstruction loss, averaged over all values of all images.
  *
- * *Source*: the L1 part is SVG's and latent diffusion's. *Differs*: an MSE part, no LPIPS and no adversarial loss; they
- * sum over an image's values where this averages, which {@linkcode klScale} accounts for.
+ * *Source*: with weights of 1 for `l1` and `perceptual`, and LPIPS as the perceptual function, this is the
+ * reconstruction loss of latent diffusion and SVG divided by H·W·3: they sum over an image's values, and add the LPIPS
+ * of an image to each of its values. Their `logvar` v, which no optimiser moves from 0, would make it
+ * `exp(−v)·loss + v`: weights times exp(−v). *Differs*: an MSE part by default.
  *
  * @param imageSigned images in [−1, 1], `[B, H, W, 3]`.
  * @param reconstructionSigned the decoder's output, of the same shape.
@@ -66,6 +82,23 @@ export function reconstructionLoss(
     throw new RangeError("Cannot compute a loss: one weight must be positive, all are 0");
   }
   return used.reduce((a, b) => tf.add(a, b)) as tf.Scalar;
+}
+
+/** The same weights times a factor. */
+export function scaledWeights(weights: ReconstructionWeights, factor: number): ReconstructionWeights {
+  const { l1, mse, gradient, multiScale, perceptual } = weights;
+  return {
+    l1: factor * l1,
+    mse: factor * mse,
+    gradient: factor * gradient,
+    multiScale: factor * multiScale,
+    perceptual: factor * perceptual,
+  };
+}
+
+/** Factor of a reduction beside the mean over all values: 1, or `H·W·3`. */
+export function lossScale(imageSize: number, reduction: LossReduction): number {
+  return reduction === "sum" ? imageSize * imageSize * 3 : 1;
 }
 
 /**

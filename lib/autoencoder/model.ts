@@ -87,7 +87,12 @@ export function imageUnitFromSigned(imageSigned: tf.Tensor): tf.Tensor {
  * @returns `imageSigned` `[B, H, W, 3]`, not clipped.
  */
 export function decodeTokens(zBNZ: tf.Tensor, params: DecoderParams, groups?: number): tf.Tensor4D {
+  return decodeLatents(tokenGrid(zBNZ), params, groups);
+}
+
+/** Latent tokens `[B, N, Z]` in their grid, `[B, I, J, Z]` with I = J = √N. */
+export function tokenGrid(zBNZ: tf.Tensor): tf.Tensor {
   const [batch, tokens, channels] = zBNZ.shape;
   const grid = Math.sqrt(tokens);
-  return decodeLatents(tf.reshape(zBNZ, [batch, grid, grid, channels]), params, groups);
+  return tf.reshape(zBNZ, [batch, grid, grid, channels]);
 }

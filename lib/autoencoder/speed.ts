@@ -4,11 +4,13 @@
  * @module
  */
 import { float32, type HostTensor, Rng, scalar } from "novae/tensor/mod.ts";
-import { type DeviceName, disposeTree, jit } from "novae/engine/mod.ts";
+import { type DeviceName, disposeTree } from "novae/engine/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
+import type { PerceptualLoss } from "./losses.ts";
 import { drawDropout, hasDropout } from "./svg/mod.ts";
 import { type AutoencoderSchedule, resolveSchedule } from "./train.ts";
-import { type AutoencoderBatch, autoencoderStep, initAutoencoderState } from "./train_step.ts";
+import { type AutoencoderBatch, initAutoencoderState } from "./train_step.ts";
+import { TrainingUpdate } from "./training_update.ts";
 
 /** What the speed depends on. */
 export interface SpeedOptions {
@@ -16,6 +18,8 @@ export interface SpeedOptions {
   readonly config: AutoencoderConfig;
   /** Its batch size and losses count. */
   readonly schedule: AutoencoderSchedule;
+  /** The perceptual loss, if there is one. */
+  readonly perceptual?: PerceptualLoss;
   /** Where it trains; default `auto`. */
   readonly device?: DeviceName;
   /** Threads on the CPU; default: the number of cores. */
@@ -27,27 +31,34 @@ export interface SpeedOptions {
 /**
  * Training images a second, measured with updates of random images that are thrown away.
  *
- * The median over the updates, so that a short disturbance does not count; compilation is not included.
+ * The median over the updates, so that a short disturbance does not count; compilation is not included. With a
+ * discriminator it is the speed once that has started, which is the lower one.
  */
 export async function measureTrainingSpeed(options: SpeedOptions): Promise<number> {
-  const { config, device = "auto", threads, seconds = 5 } = options;
-  const schedule = resolveSchedule(options.schedule), { batchSize } = schedule;
-  const step = jit(autoencoderStep({ ...schedule, config }), { device, threads, donate: [0], name: "speed" });
+  const { config, perceptual, device = "auto", threads, seconds = 5 } = options;
+  const schedule = resolveSchedule(options.schedule), { batchSize, adversarial } = schedule;
+  const name = "speed", step = Number.MAX_SAFE_INTEGER; // long after the start
+  const update = new TrainingUpdate({ ...schedule, config, perceptual, device, threads, name });
   try {
     const batch = randomBatch(config, batchSize);
-    let [state, metrics] = await step(initAutoencoderState(new Rng(0), config), batch);
+    if (adversarial) batch.discriminatorRate = scalar(1e-4);
+    let [state, metrics] = await update.run(
+      initAutoencoderState(new Rng(0), config, schedule),
+      batch,
+      step,
+    );
     const times: number[] = [], end = performance.now() + 1000 * seconds;
     do {
       const start = performance.now();
       disposeTree(metrics);
-      [state, metrics] = await step(state, batch);
+      [state, metrics] = await update.run(state, batch, step);
       await metrics.loss.read(); // a GPU is waited for
       times.push(performance.now() - start);
     } while (performance.now() < end || times.length < 3);
     disposeTree([state, metrics]);
     return 1000 * batchSize / times.sort((a, b) => a - b)[times.length >> 1];
   } finally {
-    await step.dispose();
+    await update.dispose();
   }
 }
 

@@ -3,25 +3,25 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
-import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
-import type { Dataset } from "novae/data/mod.ts";
+import { CheckpointError, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { type DeviceName, disposeTree, read } from "novae/engine/mod.ts";
+import { type Dataset, type ImageFiles, isImageFiles } from "novae/data/mod.ts";
 import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
 import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
-import { type AutoencoderConfig, hasFeatures } from "./config.ts";
+import type { AutoencoderConfig } from "./config.ts";
 import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
-import { type AutoencoderStats, meanPsnr, measureAutoencoder, type MeasuredBatch } from "./measure.ts";
+import type { AutoencoderStats } from "./measure.ts";
 import { type AutoencoderParams, roundToHalf } from "./model.ts";
-import { batchSource, TrainingImages } from "./training_data.ts";
-import {
-  type AutoencoderBatch,
-  type AutoencoderState,
-  autoencoderStep,
-  initAutoencoderState,
-} from "./train_step.ts";
+import { type Optimisation, type ResolvedOptimisation, resolveOptimisation } from "./optimisation.ts";
+import type { ReconstructionMeasures, ShownReconstructions } from "./reconstruction.ts";
+import { batchSource } from "./training_data.ts";
+import { TrainingEvaluation } from "./training_evaluation.ts";
+import { type CropMode, type FeatureSource, TrainingImages } from "./training_images.ts";
+import { type AutoencoderBatch, type AutoencoderState, initAutoencoderState } from "./train_step.ts";
+import { type StateOnDevice, TrainingUpdate } from "./training_update.ts";
 
 /** How an autoencoder is trained. Everything here is plain data and part of what a checkpoint belongs to. */
-export interface AutoencoderSchedule {
+export interface AutoencoderSchedule extends Optimisation {
   /** Training images in all; rounded up to whole batches. */
   readonly images: number;
   /**
@@ -37,20 +37,26 @@ export interface AutoencoderSchedule {
   readonly warmupSteps?: number;
   /** Half-life of the weights' moving average as a share of `images`. Default 0.01. */
   readonly emaHalflife?: number;
-  /** Largest norm of the gradient. Default 1. */
-  readonly maxGradientNorm?: number;
   /** Weights of the loss's parts. */
   readonly reconstruction?: Partial<ReconstructionWeights>;
-  /** Whether mirrored images are trained on too. Default false. */
+  /** Whether each image is mirrored with probability ½ whenever it is seen. Default false. */
   readonly flip?: boolean;
+  /**
+   * Where the square lies that is cut from images larger than it: in the `center`, or anywhere, `random`, drawn anew
+   * whenever an image is seen, as published. Held-out images are always cut from the middle. Default `center`.
+   */
+  readonly crop?: CropMode;
+  /** Shorter side that image files are brought to before the crop; null, the default, for that of the crop. */
+  readonly resize?: number | null;
   /** Seed of the initial weights, the order of the images and all noise. Default 0. */
   readonly seed?: number;
 }
 
 /** A schedule with every default filled in. */
-export type ResolvedSchedule = Required<Omit<AutoencoderSchedule, "reconstruction">> & {
-  readonly reconstruction: ReconstructionWeights;
-};
+export type ResolvedSchedule =
+  & Required<Omit<AutoencoderSchedule, "reconstruction" | keyof Optimisation>>
+  & ResolvedOptimisation
+  & { readonly reconstruction: ReconstructionWeights };
 
 /** A point of the curve of a training. */
 export interface AutoencoderEvaluation {
@@ -58,10 +64,12 @@ export interface AutoencoderEvaluation {
   readonly step: number;
   /** Training images seen, repetitions counted. */
   readonly imagesSeen: number;
-  /** Mean PSNR in decibels of held-out images under the averaged weights. */
+  /** Mean PSNR in decibels of held-out images under the averaged weights; on floats, unless `measures` has its own. */
   readonly psnr: number;
   /** Number of held-out images. */
   readonly count: number;
+  /** What else was measured, by name. */
+  readonly metrics?: Readonly<Record<string, number>>;
 }
 
 /** What an autoencoder is trained on, and whom the training tells. */
@@ -70,10 +78,10 @@ export interface TrainAutoencoderOptions {
   readonly config: AutoencoderConfig;
   /** How long and how it is trained. */
   readonly schedule: AutoencoderSchedule;
-  /** Images to learn from. */
-  readonly train: Dataset;
+  /** Images to learn from: a data set in memory, or files that are decoded as they are needed. */
+  readonly train: Dataset | ImageFiles;
   /** Images that are never trained on, for the curve. */
-  readonly heldOut: Dataset;
+  readonly heldOut: Dataset | ImageFiles;
   /** The frozen encoder; needed by spaces with its features, and by `va-vae` in training alone. */
   readonly encoder?: FrozenEncoder;
   /** A perceptual loss that does not share weights with any measure of quality. Default: none. */
@@ -92,16 +100,25 @@ export interface TrainAutoencoderOptions {
   readonly evaluations?: number;
   /** Held-out images that an evaluation reconstructs. Default 256. */
   readonly evaluationImages?: number;
-  /** Features are kept in memory if they take at most this. Default 1 GiB. */
+  /** What an evaluation measures beside PSNR, by name. */
+  readonly measures?: ReconstructionMeasures;
+  /** Where features come from. Default: `memory` if they take at most `cacheBytes`, else `online`. */
+  readonly features?: FeatureSource;
+  /** Default 1 GiB. */
   readonly cacheBytes?: number;
+  /** Threads that decode image files; one a core, but at most 16, if omitted. */
+  readonly workers?: number;
   /** When aborted, the training checkpoints after the current update and returns. */
   readonly signal?: AbortSignal;
   /** Told while the frozen features of the training images are computed. */
   onFeatures?(done: number, total: number): void;
   /** Told of progress. */
   onLog?(entry: TrainLogEntry): void | Promise<void>;
-  /** Told of each point of the curve; a resumed training may repeat the one it starts at. */
-  onEvaluation?(evaluation: AutoencoderEvaluation): void | Promise<void>;
+  /**
+   * Told of each point of the curve, with the first held-out images and their reconstructions; a resumed training may
+   * repeat the one it starts at.
+   */
+  onEvaluation?(evaluation: AutoencoderEvaluation, shown: ShownReconstructions): void | Promise<void>;
   /** Given the state to keep. */
   onCheckpoint?(state: AutoencoderState<HostTensor>, step: number): void | Promise<void>;
 }
@@ -118,15 +135,11 @@ export interface TrainedAutoencoder extends AutoencoderStats {
   readonly stopped: boolean;
 }
 
-/** A state between two updates: in host memory before the first, on the device after it. */
-type OnDevice = AutoencoderState<HostTensor | DeviceTensor>;
-
-/** Images that a measurement encodes at once. */
-const MEASURE_CHUNK = 256;
-/** Training images that an evaluation, or a training that was stopped, is measured on; at the end it is all of them. */
-const QUICK_MEASURE_IMAGES = 512;
-
-/** Fills in the defaults of a schedule. */
+/**
+ * Fills in the defaults of a schedule.
+ *
+ * @throws ConfigError if the settings of the optimisers, or of the discriminator, cannot be used.
+ */
 export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule {
   return {
     batchSize: 8,
@@ -134,10 +147,12 @@ export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule
     finalRate: 0.02,
     warmupSteps: 50,
     emaHalflife: 0.01,
-    maxGradientNorm: 1,
     flip: false,
+    crop: "center",
+    resize: null,
     seed: 0,
     ...schedule,
+    ...resolveOptimisation(schedule),
     reconstruction: { ...DEFAULT_RECONSTRUCTION_WEIGHTS, ...schedule.reconstruction },
   };
 }
@@ -156,36 +171,31 @@ export function scheduleSteps(schedule: ResolvedSchedule): number {
  * @throws ConfigError if images or encoder do not fit the settings; DivergenceError if the loss is not finite.
  */
 export async function trainAutoencoder(options: TrainAutoencoderOptions): Promise<TrainedAutoencoder> {
-  const { config, encoder, device = "auto", threads, onCheckpoint } = options;
-  expectImages(config, options.train, options.heldOut);
+  const { config, encoder, perceptual, device = "auto", threads, onCheckpoint } = options;
   expectEncoder(config, encoder);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
-  const initial = options.resume ?? initAutoencoderState(new Rng(schedule.seed).split("init"), config);
+  expectImages(options, schedule.resize, options.train, options.heldOut);
+  const initial = initialState(options, schedule);
   const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device, threads });
-  const step = jit(autoencoderStep({ ...schedule, config, perceptual: options.perceptual }), {
-    device,
-    threads,
-    donate: [0],
-    name: `train-${config.space}`,
-  });
+  const name = `train-${config.space}`;
+  const update = new TrainingUpdate({ ...schedule, config, perceptual, device, threads, name });
+  let index = initial.step.data[0];
   try {
-    const images = await trainingImages(options, schedule);
-    const held = await heldOutBatch(options);
+    using images = await trainingImages(options, schedule);
+    using evaluation = await TrainingEvaluation.prepare(options, schedule, images, autoencoder);
     const curve: AutoencoderEvaluation[] = [];
     const evaluate = async (ema: AutoencoderParams<HostTensor>, done: number) => {
-      const count = Math.min(QUICK_MEASURE_IMAGES, images.size);
-      const psnr = await heldOutPsnr(autoencoder, ema, held, measureBatches(images, count));
-      const entry = { step: done, imagesSeen: done * schedule.batchSize, psnr, count: held.images.shape[0] };
+      const { entry, shown } = await evaluation.evaluate(ema, done);
       curve.push(entry);
-      await options.onEvaluation?.(entry);
+      await options.onEvaluation?.(entry, shown);
     };
-    const result = await trainLoop<OnDevice, AutoencoderBatch<HostTensor>>({
+    const result = await trainLoop<StateOnDevice, AutoencoderBatch<HostTensor>>({
       state: initial,
-      startStep: initial.step.data[0],
+      startStep: index,
       steps,
       batchSize: schedule.batchSize,
       batch: batchSource(images, { config, ...schedule, ...schedules(schedule, steps) }),
-      step: async (state, batch) => await step(state, batch),
+      step: async (state, batch) => await update.run(state, batch, index++),
       logEverySteps: options.logEverySteps,
       onLog: options.onLog,
       checkpointEverySteps: options.checkpointEverySteps,
@@ -196,91 +206,102 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
     });
     const params = roundToHalf((await onHost(result.state)).ema);
     disposeTree(result.state);
-    await autoencoder.update(params);
     const { step: done, stopped } = result;
-    const measured = await measureAutoencoder(
-      autoencoder,
-      measureBatches(images, stopped ? Math.min(QUICK_MEASURE_IMAGES, images.size) : images.size),
-    );
+    const measured = await evaluation.statistics(params, stopped);
     return { params, ...measured, curve, step: done, stopped };
   } finally {
-    await step.dispose();
+    await update.dispose();
     await autoencoder.dispose();
   }
 }
 
-async function onHost(state: OnDevice): Promise<AutoencoderState<HostTensor>> {
+/** The state to begin with; one to go on from must have a discriminator if and only if the settings do. */
+function initialState(
+  { config, resume }: TrainAutoencoderOptions,
+  schedule: ResolvedSchedule,
+): AutoencoderState<HostTensor> {
+  if (!resume) return initAutoencoderState(new Rng(schedule.seed).split("init"), config, schedule);
+  const { discriminator, alignment } = resume, { adversarial, alignmentMomentum } = schedule;
+  expectPart("a discriminator", adversarial !== null, discriminator !== undefined);
+  expectPart(
+    "running statistics",
+    alignmentMomentum > 0 && config.space === "svg",
+    alignment !== undefined,
+  );
+  return resume;
+}
+
+function expectPart(part: string, wanted: boolean, got: boolean): void {
+  if (wanted === got) return;
+  const [want, have] = wanted ? ["with", "without"] : ["without", "with"];
+  throw new CheckpointError(`Cannot resume: a state ${want} ${part} is needed, got one ${have}`);
+}
+
+async function onHost(state: StateOnDevice): Promise<AutoencoderState<HostTensor>> {
   return await read(state) as AutoencoderState<HostTensor>;
 }
 
-function expectImages(config: AutoencoderConfig, ...datasets: Dataset[]): void {
-  for (const { name, imageSize, size } of datasets) {
-    if (imageSize !== config.imageSize) {
+function expectImages(
+  { config, perceptual }: TrainAutoencoderOptions,
+  resize: number | null,
+  ...sets: (Dataset | ImageFiles)[]
+): void {
+  const least = perceptual?.leastImageSize ?? 0;
+  if (config.imageSize < least) {
+    throw new ConfigError(
+      `Cannot train with this perceptual loss: images must have at least ${least} pixels a side, ` +
+        `got ${config.imageSize}`,
+    );
+  }
+  for (const images of sets) {
+    const { name, size } = images;
+    if (size === 0) throw new ConfigError(`Cannot train on ${name}: at least one image is needed, got none`);
+    if (isImageFiles(images)) continue;
+    if (images.imageSize < config.imageSize) {
       throw new ConfigError(
-        `Cannot train on ${name}: images of ${config.imageSize} pixels are needed, got ${imageSize}`,
+        `Cannot train on ${name}: images of at least ${config.imageSize} pixels are needed, got ${images.imageSize}`,
       );
     }
-    if (size === 0) throw new ConfigError(`Cannot train on ${name}: at least one image is needed, got none`);
+    if (resize === null || resize === images.imageSize) continue;
+    throw new ConfigError(
+      `Cannot train on ${name}: images in memory are not resized, resize must be null or ${images.imageSize}, got ${resize}`,
+    );
   }
 }
 
 async function trainingImages(
   options: TrainAutoencoderOptions,
-  { flip }: ResolvedSchedule,
+  { flip, crop, resize }: ResolvedSchedule,
 ): Promise<TrainingImages> {
-  const { config, encoder, cacheBytes = 2 ** 30, onFeatures } = options;
+  const { config, encoder, features, workers, cacheBytes = 2 ** 30, onFeatures } = options;
   return await TrainingImages.prepare(options.train, config, {
-    encoder: config.featureChannels > 0 ? encoder : undefined,
+    encoder,
+    features,
     flip,
+    crop,
+    resize,
     cacheBytes,
+    workers,
     onProgress: onFeatures && ((done, total) => onFeatures(done, total)),
   });
 }
 
-async function heldOutBatch(options: TrainAutoencoderOptions): Promise<MeasuredBatch> {
-  const { config, heldOut, encoder, evaluationImages = 256 } = options;
-  const count = Math.min(evaluationImages, heldOut.size);
-  const images = heldOut.images(Int32Array.from({ length: count }, (_, i) => i));
-  if (!hasFeatures(config.space)) return { images };
-  return { images, features: (await encoder!.features(images)).patchesBND };
-}
-
 function schedules(schedule: ResolvedSchedule, steps: number) {
-  const { learningRate, finalRate, warmupSteps, batchSize, images, emaHalflife } = schedule;
-  return {
-    learningRate: cosineSchedule({
-      base: learningRate,
-      final: learningRate * finalRate,
+  const { learningRate, finalRate, warmupSteps, batchSize, images, emaHalflife, adversarial } = schedule;
+  const cosine = (base: number) =>
+    cosineSchedule({
+      base,
+      final: base * finalRate,
       steps,
       warmupSteps: Math.min(warmupSteps, Math.floor(steps / 4)),
-    }),
+    });
+  return {
+    learningRate: cosine(learningRate),
+    discriminatorRate: adversarial ? cosine(adversarial.learningRate) : undefined,
     emaDecay: (step: number) => emaDecay(batchSize, emaHalflife * images, step * batchSize),
   };
 }
 
 function evaluationSteps(steps: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => Math.max(Math.round(steps * (i + 1) / count), 1));
-}
-
-/** The first images of a training set in batches, with their features if these are kept. */
-async function* measureBatches(images: TrainingImages, count: number): AsyncGenerator<MeasuredBatch> {
-  for (let start = 0; start < count; start += MEASURE_CHUNK) {
-    const indices = Int32Array.from({ length: Math.min(MEASURE_CHUNK, count - start) }, (_, i) => start + i);
-    yield { images: images.images(indices), features: await images.features(indices) };
-  }
-}
-
-/** PSNR of held-out images; the alignment is measured with the same weights before. */
-async function heldOutPsnr(
-  autoencoder: CompiledAutoencoder,
-  params: AutoencoderParams<HostTensor>,
-  held: MeasuredBatch,
-  batches: AsyncIterable<MeasuredBatch>,
-): Promise<number> {
-  await autoencoder.update(params);
-  if (autoencoder.name === "svg") {
-    await autoencoder.update(params, await measureAutoencoder(autoencoder, batches));
-  }
-  const parts = await autoencoder.encodeParts(held.images, held.features);
-  return meanPsnr(held.images, await autoencoder.decode(autoencoder.join(parts)));
 }

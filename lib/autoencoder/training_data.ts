@@ -1,112 +1,14 @@
 /**
- * Batches of an autoencoder's training: pure functions of the update's number, with the frozen features kept in memory.
+ * Batches of an autoencoder's training: pure functions of the update's number.
  *
  * @module
  */
-import {
-  concatRows,
-  ConfigError,
-  float32,
-  gatherRows,
-  type HostTensor,
-  Rng,
-  scalar,
-} from "novae/tensor/mod.ts";
-import type { Dataset } from "novae/data/mod.ts";
-import type { FrozenEncoder } from "./compiled.ts";
+import { float32, type HostTensor, Rng, scalar } from "novae/tensor/mod.ts";
+import type { ImageView } from "novae/data/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
 import { drawDropout, hasDropout } from "./svg/mod.ts";
 import type { AutoencoderBatch } from "./train_step.ts";
-
-/** Images whose features are computed at once. */
-const FEATURE_CHUNK = 256;
-
-/** Images of a training set in a fixed order, mirrored copies after the originals, with their features. */
-export class TrainingImages {
-  readonly #dataset: Dataset;
-  readonly #encoder: FrozenEncoder | undefined;
-  readonly #cache: HostTensor | undefined;
-  /** Number of images, mirrored copies included. */
-  readonly size: number;
-
-  private constructor(
-    dataset: Dataset,
-    size: number,
-    encoder: FrozenEncoder | undefined,
-    cache: HostTensor | undefined,
-  ) {
-    this.#dataset = dataset;
-    this.size = size;
-    this.#encoder = encoder;
-    this.#cache = cache;
-  }
-
-  /**
-   * Prepares a training set. Features are computed once and kept if they take at most `cacheBytes`, and computed batch
-   * by batch otherwise.
-   *
-   * @param options.flip whether mirrored copies count as images of their own.
-   * @param options.onProgress told how many images have their features.
-   * @throws ConfigError if the encoder's features are not those of the settings, told by the first of them.
-   */
-  static async prepare(
-    dataset: Dataset,
-    config: AutoencoderConfig,
-    options: {
-      readonly encoder?: FrozenEncoder;
-      readonly flip: boolean;
-      readonly cacheBytes: number;
-      readonly onProgress?: (done: number, total: number) => void;
-    },
-  ): Promise<TrainingImages> {
-    const { flip, cacheBytes } = options, encoder = options.encoder && fitting(options.encoder, config);
-    const size = dataset.size * (flip ? 2 : 1);
-    const plain = new TrainingImages(dataset, size, encoder, undefined);
-    const bytes = 4 * size * latentGrid(config) ** 2 * config.featureChannels;
-    if (!encoder || bytes > cacheBytes) return plain;
-    const parts: HostTensor[] = [];
-    for (let start = 0; start < size; start += FEATURE_CHUNK) {
-      const count = Math.min(FEATURE_CHUNK, size - start);
-      const indices = Int32Array.from({ length: count }, (_, i) => start + i);
-      parts.push((await encoder.features(plain.images(indices))).patchesBND);
-      options.onProgress?.(start + count, size);
-    }
-    return new TrainingImages(dataset, size, encoder, concatRows(parts));
-  }
-
-  /** Images by index, `imageUnit` `[B, H, W, 3]`. */
-  images(indices: ArrayLike<number>): HostTensor {
-    const { size } = this.#dataset;
-    const images = this.#dataset.images(Int32Array.from(indices, (i) => i % size));
-    for (let i = 0; i < indices.length; i++) {
-      if (indices[i] >= size) mirror(images, i);
-    }
-    return images;
-  }
-
-  /** Frozen features of images by index, `[B, N, D]`; undefined without an encoder. */
-  async features(indices: ArrayLike<number>): Promise<HostTensor | undefined> {
-    if (this.#cache) return gatherRows(this.#cache, indices);
-    return this.#encoder && (await this.#encoder.features(this.images(indices))).patchesBND;
-  }
-}
-
-/** An encoder whose features are checked to have the tokens and channels of the settings. */
-function fitting(encoder: FrozenEncoder, config: AutoencoderConfig): FrozenEncoder {
-  const tokens = latentGrid(config) ** 2, { space, featureChannels } = config;
-  return {
-    width: encoder.width,
-    hash: encoder.hash,
-    async features(images) {
-      const found = await encoder.features(images), [, gotTokens, gotChannels] = found.patchesBND.shape;
-      if (gotTokens === tokens && gotChannels === featureChannels) return found;
-      throw new ConfigError(
-        `Cannot train ${space}: the encoder must give ${tokens} features of ${featureChannels} channels an image, ` +
-          `as many as there are latents, got ${gotTokens} of ${gotChannels}`,
-      );
-    },
-  };
-}
+import type { CropMode, TrainingImages } from "./training_images.ts";
 
 /** Chooses the images of an update: each epoch is a new order of all images. */
 export class EpochOrder {
@@ -142,12 +44,18 @@ export interface BatchOptions {
   readonly config: AutoencoderConfig;
   /** Images an update. */
   readonly batchSize: number;
-  /** Decides the order of images, masks and noise. */
+  /** Decides the order of images, how they are seen, masks and noise. */
   readonly seed: number;
+  /** Whether each image is mirrored with probability ½. */
+  readonly flip: boolean;
+  /** Whether the crop of each image is drawn. */
+  readonly crop: CropMode;
   /** Step size of update `step`, counted from 0. */
   learningRate(step: number): number;
   /** Decay of the moving average in update `step`. */
   emaDecay(step: number): number;
+  /** Step size of the discriminator in update `step`, in trainings that have one. */
+  readonly discriminatorRate?: (step: number) => number;
 }
 
 /** Makes batches: the same update number always gives the same batch. */
@@ -155,20 +63,21 @@ export function batchSource(
   images: TrainingImages,
   options: BatchOptions,
 ): (step: number) => Promise<AutoencoderBatch<HostTensor>> {
-  const { config, batchSize, seed } = options;
+  const { config, batchSize, seed, flip, crop } = options;
   const rng = new Rng(seed).split("autoencoder", "batches");
   const order = new EpochOrder(rng, images.size);
   const tokens = latentGrid(config) ** 2, channels = latentChannels(config);
   return async (step) => {
     const indices = order.indices(step * batchSize, batchSize);
     const own = rng.split("step", step);
+    const seen = await images.load(drawViews(own, indices, flip, crop));
     const batch: AutoencoderBatch<HostTensor> = {
-      imageUnitBHWC: images.images(indices),
+      imageUnitBHWC: seen.images,
       learningRate: scalar(options.learningRate(step)),
       emaDecay: scalar(options.emaDecay(step)),
     };
-    const featuresBND = await images.features(indices);
-    if (featuresBND) batch.featuresBND = featuresBND;
+    if (options.discriminatorRate) batch.discriminatorRate = scalar(options.discriminatorRate(step));
+    if (seen.features) batch.featuresBND = seen.features;
     if (config.residual) {
       const { maskProbability } = config.residual;
       const drawn = own.split("mask").uniform(batchSize);
@@ -191,17 +100,13 @@ export function batchSource(
   };
 }
 
-/** Mirrors image `index` of a batch left to right, in place. */
-function mirror(images: HostTensor, index: number): void {
-  const [, height, width, channels] = images.shape;
-  const row = width * channels;
-  for (let y = 0; y < height; y++) {
-    const start = (index * height + y) * row;
-    for (let x = 0; x < width >> 1; x++) {
-      for (let c = 0; c < channels; c++) {
-        const left = start + x * channels + c, right = start + (width - 1 - x) * channels + c;
-        [images.data[left], images.data[right]] = [images.data[right], images.data[left]];
-      }
-    }
-  }
+/** How the images of an update are seen: each draws whether it is mirrored and where its crop lies. */
+function drawViews(rng: Rng, indices: Int32Array, flip: boolean, crop: CropMode): ImageView[] {
+  const turns = rng.split("flip").uniform(indices.length),
+    places = rng.split("crop").uniform(2 * indices.length);
+  return Array.from(indices, (index, i) => ({
+    index,
+    mirrored: flip && turns[i] < 0.5,
+    place: crop === "random" ? { x: places[2 * i], y: places[2 * i + 1] } : null,
+  }));
 }

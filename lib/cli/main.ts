@@ -6,11 +6,14 @@
  */
 import { Command, CommanderError } from "commander";
 import { NovaeError } from "novae/tensor/mod.ts";
+import { registerCompare } from "./compare.ts";
 import { registerData } from "./data.ts";
 import { registerDevices } from "./devices.ts";
+import { registerEncode } from "./encode.ts";
 import { registerExport } from "./export.ts";
 import { registerExtract } from "./extract.ts";
 import { registerFetch } from "./fetch.ts";
+import { registerReconstruct } from "./reconstruct.ts";
 import { registerReproduce } from "./reproduce.ts";
 import { registerRuns } from "./runs.ts";
 import { registerSample } from "./sample.ts";
@@ -41,6 +44,9 @@ export function buildProgram(): Command {
   registerExport(program);
   registerFetch(program);
   registerExtract(program);
+  registerEncode(program);
+  registerReconstruct(program);
+  registerCompare(program);
   registerRuns(program);
   registerDevices(program);
   return program;

@@ -120,8 +120,11 @@ async function run(options: SampleOptions): Promise<void> {
     : await DinoEncoder.load(options.encoder, { device });
   const autoencoder = await loadAutoencoder(options.autoencoder, { encoder, device });
   try {
-    const model = await loadDiffusion(options.model, { space: autoencoder.name });
-    const request = await requestOf(options, model);
+    const model = await loadDiffusion(options.model, {
+      space: autoencoder.name,
+      autoencoder: autoencoder.hash,
+    });
+    const request = await requestOf(options, model, autoencoder.hash);
     const sampler = await openLatentSampler(model.config, { device, batchSize, workers });
     try {
       const images = new Images(sampler, autoencoder, model, request);
@@ -137,7 +140,11 @@ async function run(options: SampleOptions): Promise<void> {
 }
 
 /** What to sample. @throws ConfigError for what sampling cannot use. */
-async function requestOf(options: SampleOptions, model: DiffusionModel): Promise<SampleRequest> {
+async function requestOf(
+  options: SampleOptions,
+  model: DiffusionModel,
+  autoencoder: string,
+): Promise<SampleRequest> {
   const { count, label, timestepShift: shift, weakModel, seed } = options, { config, params } = model;
   const fail = (what: string, got: unknown) => new ConfigError(`Cannot sample: ${what}, got ${got}`);
   const { classes } = config, fits = Number.isInteger(label) && label! >= 0 && label! <= classes;
@@ -145,7 +152,8 @@ async function requestOf(options: SampleOptions, model: DiffusionModel): Promise
     throw fail(`--label must be a class in [0, ${classes}), or ${classes} for none`, label);
   }
   if (!Number.isSafeInteger(seed)) throw fail("--seed must be a whole number", seed);
-  const weak = weakModel === undefined ? undefined : await loadDiffusion(weakModel, { space: model.space });
+  const { space } = model;
+  const weak = weakModel === undefined ? undefined : await loadDiffusion(weakModel, { space, autoencoder });
   const { cfgScale, cfgMode, cfgInterval, steps, sampler, trajectory } = options;
   const { rtol, atol, diffusionNorm, lastStepSize } = options;
   const request: SampleRequest = {

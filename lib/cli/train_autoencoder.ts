@@ -5,101 +5,85 @@
  */
 import { join } from "node:path";
 import { type Command, Option } from "commander";
-import { ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
-import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
-import { hashFile, pathExists, readJson, writeFileAtomic, writeJson } from "novae/io/mod.ts";
-import { type DatasetName, type DatasetSplits, loadDataset } from "novae/data/mod.ts";
-import type { TrainLogEntry } from "novae/nn/mod.ts";
-import { DinoEncoder } from "novae/dino/mod.ts";
+import { resolveDevice } from "novae/engine/mod.ts";
 import {
   AUTOENCODER_SIZES,
-  type AutoencoderConfig,
-  type AutoencoderEvaluation,
-  type AutoencoderSize,
-  type AutoencoderState,
-  countParameters,
-  initAutoencoderState,
-  isPublishedVaeName,
-  measureTrainingSpeed,
-  namedAutoencoder,
-  parseAutoencoderConfig,
-  type ResolvedSchedule,
-  resolveSchedule,
-  saveAutoencoder,
+  FORMER_SCHEDULE,
+  type ReconstructionMeasures,
   scheduleSteps,
   SPACE_NAMES,
-  type SpaceName,
   trainAutoencoder,
   type TrainedAutoencoder,
-  trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
-import { applyOverrides, CheckpointStore, describeEnvironment } from "novae/experiment/mod.ts";
+import { CheckpointStore } from "novae/experiment/mod.ts";
+import {
+  type AutoencoderOptions,
+  type Materials,
+  openMaterials,
+  type Progress,
+  resolveTraining,
+  startingPoint,
+  type TrainingConfig,
+} from "./_autoencoder_config.ts";
+import {
+  announcement,
+  drawReconstructions,
+  evaluationLine,
+  logLine,
+  outOf,
+  writeResult,
+} from "./_autoencoder_record.ts";
+import { makeFolderOf } from "./_encoder_record.ts";
+import { openMeasures } from "./_measures.ts";
+import { openMetrics } from "./_metrics.ts";
 import { parseCount } from "./_options.ts";
-
-interface AutoencoderOptions {
-  space: SpaceName;
-  data: DatasetName;
-  path?: string;
-  train: number;
-  test: number;
-  encoder?: string;
-  size: AutoencoderSize;
-  images: number;
-  minutes?: number;
-  flip: boolean;
-  seed: number;
-  device: DeviceName;
-  threads?: number;
-  evaluations: number;
-  checkpointEvery: number;
-  run?: string;
-  out?: string;
-  set: string[];
-  resume: boolean;
-}
-
-/** What decides the result; a checkpoint of another one is refused. */
-interface TrainingConfig {
-  data: { name: string; train: number; test: number; hash: string };
-  model: AutoencoderConfig;
-  schedule: ResolvedSchedule;
-  /** Hash of the frozen encoder, null for spaces that are trained without one. */
-  encoder: string | null;
-}
-
-/** What is carried from one part of an interrupted training to the next. */
-interface Progress {
-  wallSec: number;
-  curve: AutoencoderEvaluation[];
-  log: string[];
-}
+import { addSplitsOptions } from "./_splits.ts";
 
 /** Adds `autoencoder` to the `train` command. */
 export function registerTrainAutoencoder(train: Command): void {
-  train.command("autoencoder")
+  const command = train.command("autoencoder")
     .description("train the autoencoder of one latent space on images; no labels are used")
     .addOption(
       new Option("--space <name>", "latent space").choices([...SPACE_NAMES]).makeOptionMandatory(),
+    );
+  addSplitsOptions(command)
+    .option(
+      "--image-size <pixels>",
+      "edge of the square crop; 64, of cifar10 32, of files 256 if omitted",
+      parseCount,
     )
     .addOption(
-      new Option("--data <name>", "data set").choices(["solids", "cifar10", "folder"]).default("solids"),
+      new Option("--crop <place>", "where the crop of larger images lies").choices(["center", "random"])
+        .default("center"),
     )
-    .option("--path <path>", "where the data set lies; not needed for solids")
-    .option("--train <n>", "images to learn from", parseCount, 10_000)
-    .option("--test <n>", "held-out images", parseCount, 2_000)
-    .option("--encoder <file>", "the frozen encoder; needed by spaces with its features and by va-vae")
+    .option("--flip", "mirror each image with probability ½", false)
+    .option("--encoder <reference>", "the frozen encoder; needed by spaces with its features and by va-vae")
+    .option(
+      "--features <source>",
+      "online, memory, or a folder made by `novae extract`; memory if they fit and crops are not random, if omitted",
+    )
     .addOption(
       new Option("--size <name>", "named size; kl-… are those of vae and va-vae").choices([
         ...AUTOENCODER_SIZES,
       ]).default("micro"),
     )
+    .option(
+      "--patch-size <pixels>",
+      "edge of a token; the encoder's, or for 8 × 8 tokens, if omitted",
+      parseCount,
+    )
     .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)
-    .option("--flip", "train on mirrored images too", false)
-    .option("--seed <n>", "decides weights, order of images and noise", Number, 0)
+    .option("--seed <n>", "decides weights, order of images, crops and noise", Number, 0)
     .option("--device <name>", "where to train", "auto")
     .option("--threads <n>", "threads on the CPU; all cores if omitted", parseCount)
+    .option("--workers <n>", "threads that decode image files; one a core if omitted", parseCount)
+    .option(
+      "--classifier <file>",
+      "whose features measure Fréchet distances; the shipped one if it fits, if omitted",
+    )
     .option("--evaluations <n>", "how often held-out images are reconstructed", parseCount, 10)
+    .option("--evaluation-images <n>", "held-out images of an evaluation", parseCount, 256)
     .option("--checkpoint-every <steps>", "updates between checkpoints", parseCount, 500)
     .option("--run <folder>", "folder of the checkpoints; experiments/runs/ae-<space>-<data> if omitted")
     .option(
@@ -116,223 +100,102 @@ export function registerTrainAutoencoder(train: Command): void {
 }
 
 async function run(options: AutoencoderOptions): Promise<void> {
-  const { data: name, path, train, test, space } = options;
-  const splits = await loadDataset({ name, path, train, test });
-  const { device, reason } = await resolveDevice(options.device);
-  const encoder = await loadFrozen(options, device);
+  const choice = await resolveDevice(options.device), { device } = choice;
+  const materials = await openMaterials(options, device);
   try {
-    const folder = options.run ?? `experiments/runs/ae-${space}-${name}`;
-    const config = await resolveConfig(options, splits, encoder, folder);
-    const store = new CheckpointStore(join(folder, "checkpoints"), { config });
-    const { state, progress } = await startingPoint(store, config, options, folder);
+    const folder = options.run ?? `experiments/runs/ae-${options.space}-${options.data}`;
+    const config = await resolveTraining(options, materials, folder);
+    const store = new CheckpointStore(join(folder, "checkpoints"), {
+      config,
+      former: { schedule: FORMER_SCHEDULE },
+    });
+    await makeFolderOf(`${outOf(options)}.safetensors`);
+    const started = await startingPoint(store, config, options, folder), { progress, resumed } = started;
     const say = (line: string) => {
       console.log(line);
       progress.log.push(line);
     };
-    if (!state) announce(say, config, splits, `${device} (${reason})`);
-    const trained = await runTraining(options, config, {
-      splits,
-      encoder,
-      device,
-      store,
-      state,
-      progress,
-      say,
-    });
-    if (trained.stopped) {
+    if (resumed === null) announcement(config, `${device} (${choice.reason})`).forEach(say);
+    else console.log(`going on from update ${resumed} of ${scheduleSteps(config.schedule)}`);
+    const judge = await openMeasures({ ...options, imageSize: config.model.imageSize, device });
+    try {
+      if (judge.note && resumed === null) say(judge.note);
+      const training = { options: { ...options, device }, config, materials, store, folder, say };
+      const trained = await runTraining({ ...training, ...started, measures: judge.measures });
+      if (!trained.stopped) return await writeResult(options, config, progress, trained, choice);
       console.log(`stopped after update ${trained.step}; --resume goes on from there`);
-      return;
+    } finally {
+      await judge.dispose();
     }
-    await writeResult(options, config, progress, trained, { device, reason });
   } finally {
-    await encoder?.dispose();
+    await materials.dispose();
   }
-}
-
-async function loadFrozen(options: AutoencoderOptions, device: DeviceName): Promise<DinoEncoder | undefined> {
-  if (!trainsWithFeatures(options.space)) return undefined;
-  if (options.encoder === undefined) {
-    throw new ConfigError(`Cannot train ${options.space}: --encoder must name its frozen encoder, got none`);
-  }
-  return await DinoEncoder.load(options.encoder, { device });
-}
-
-async function resolveConfig(
-  options: AutoencoderOptions,
-  { train, test }: DatasetSplits,
-  encoder: DinoEncoder | undefined,
-  folder: string,
-): Promise<TrainingConfig> {
-  const { space, size, flip, seed } = options, { imageSize } = train;
-  if (!Number.isSafeInteger(seed)) {
-    throw new ConfigError(`Cannot train ${space}: seed must be a whole number, got ${seed}`);
-  }
-  const named = namedAutoencoder(size, {
-    space,
-    imageSize,
-    patchSize: isPublishedVaeName(size) ? undefined : encoder?.config.patchSize ?? imageSize / 8,
-    featureChannels: encoder?.width,
-  });
-  const base = { model: named, schedule: resolveSchedule({ images: options.images, flip, seed }) };
-  const changed = applyOverrides(base, options.set, "autoencoder configuration");
-  const model = parseAutoencoderConfig(changed.model);
-  const schedule = await withTime(changed.schedule, model, options, folder);
-  return {
-    data: { name: options.data, train: train.size, test: test.size, hash: train.hash },
-    model,
-    schedule,
-    encoder: encoder?.hash ?? null,
-  };
-}
-
-/** With `--minutes` the number of images follows from the speed; it is kept so that a resumed training has the same. */
-async function withTime(
-  schedule: ResolvedSchedule,
-  config: AutoencoderConfig,
-  { minutes, device, threads, resume }: AutoencoderOptions,
-  folder: string,
-): Promise<ResolvedSchedule> {
-  if (minutes === undefined) return schedule;
-  if (!(minutes > 0)) throw new ConfigError(`Cannot train: --minutes must be positive, got ${minutes}`);
-  const plan = join(folder, "plan.json");
-  if (resume && await pathExists(plan)) {
-    const { images } = await readJson(plan) as { images: number };
-    return { ...schedule, images };
-  }
-  const speed = await measureTrainingSpeed({ config, schedule, device, threads });
-  // Evaluations, checkpoints and preparing batches take about a tenth.
-  const images = Math.max(Math.round(0.9 * 60 * minutes * speed), schedule.batchSize);
-  await Deno.mkdir(folder, { recursive: true });
-  await writeJson(plan, { minutes, imagesPerSec: speed, images });
-  return { ...schedule, images };
-}
-
-async function startingPoint(
-  store: CheckpointStore,
-  config: TrainingConfig,
-  options: AutoencoderOptions,
-  folder: string,
-): Promise<{ state?: AutoencoderState<HostTensor>; progress: Progress }> {
-  const latest = await store.latest();
-  if (latest === null) return { progress: { wallSec: 0, curve: [], log: [] } };
-  if (!options.resume) {
-    throw new ConfigError(
-      `Cannot start a training in ${folder}: it has checkpoints up to step ${latest}; give --resume or another --run`,
-    );
-  }
-  const like = initAutoencoderState(new Rng(0), config.model);
-  const { state, meta } = await store.load(latest, { weights: like.ema, state: like });
-  console.log(`going on from update ${latest} of ${scheduleSteps(config.schedule)}`);
-  return { state, progress: meta as unknown as Progress };
-}
-
-function announce(
-  say: (line: string) => void,
-  { data, model, schedule, encoder }: TrainingConfig,
-  { train }: DatasetSplits,
-  device: string,
-): void {
-  const params = initAutoencoderState(new Rng(0), model).params;
-  say(`${data.name}: ${data.train} images to learn from, ${data.test} held out, ${train.hash.slice(0, 12)}`);
-  say(
-    `${model.space}: ${countParameters(params)} parameters, ${
-      countParameters(params.decoder)
-    } of them the decoder` +
-      (encoder ? `, frozen encoder ${encoder.slice(0, 12)}` : ""),
-  );
-  say(`${scheduleSteps(schedule)} updates of ${schedule.batchSize} images on ${device}`);
 }
 
 async function runTraining(
-  options: AutoencoderOptions,
-  config: TrainingConfig,
-  { splits, encoder, device, store, state, progress, say }: {
-    splits: DatasetSplits;
-    encoder?: DinoEncoder;
-    device: DeviceName;
-    store: CheckpointStore;
-    state?: AutoencoderState<HostTensor>;
-    progress: Progress;
-    say: (line: string) => void;
-  },
+  { options, config, materials, store, folder, say, state, progress, resumed, measures }:
+    & Awaited<ReturnType<typeof startingPoint>>
+    & {
+      options: AutoencoderOptions;
+      config: TrainingConfig;
+      materials: Materials;
+      store: CheckpointStore;
+      folder: string;
+      say: (line: string) => void;
+      measures: ReconstructionMeasures;
+    },
 ): Promise<TrainedAutoencoder> {
-  const started = performance.now() - 1000 * progress.wallSec;
-  const clock = () => (performance.now() - started) / 1000;
-  const { model, schedule } = config, steps = scheduleSteps(schedule);
+  const metrics = await openMetrics(folder, resumed, "evaluation"), takeTime = stopwatch(progress);
+  const { model, schedule } = config,
+    { splits, encoder, features } = materials,
+    steps = scheduleSteps(schedule);
+  const logEverySteps = Math.max(1, Math.round(steps / 60));
   const controller = new AbortController(), stop = () => controller.abort();
   Deno.addSignalListener("SIGINT", stop);
   try {
     return await trainAutoencoder({
+      device: options.device,
+      threads: options.threads,
+      workers: options.workers,
+      evaluations: options.evaluations,
+      evaluationImages: options.evaluationImages,
       config: model,
       schedule,
       train: splits.train,
       heldOut: splits.test,
       encoder,
-      device,
-      threads: options.threads,
+      features,
       resume: state,
+      measures,
       signal: controller.signal,
-      evaluations: options.evaluations,
-      logEverySteps: Math.max(1, Math.round(steps / 60)),
-      onLog: (entry) => say(logLine(entry)),
-      checkpointEverySteps: options.checkpointEvery,
+      logEverySteps,
+      onLog: (entry) => {
+        say(logLine(entry));
+        metrics.append({ kind: "train", step: entry.step, imagesSeen: entry.imagesSeen, ...entry.metrics });
+      },
+      // At a log entry, so that the means of a resumed training are over the same updates.
+      checkpointEverySteps: Math.ceil(options.checkpointEvery / logEverySteps) * logEverySteps,
       onCheckpoint: async (reached, step) => {
-        progress.wallSec = clock();
+        takeTime();
         await store.save(step, { weights: reached.ema, state: reached, meta: { ...progress } });
       },
-      onEvaluation: (point) => {
+      onEvaluation: async (point, shown) => {
         if (progress.curve.some(({ step }) => step === point.step)) return;
+        await drawReconstructions(folder, point.step, shown);
         progress.curve.push(point);
-        say(`update ${point.step}: PSNR ${point.psnr.toFixed(2)} dB on ${point.count} held-out images`);
+        const { metrics: others, ...own } = point;
+        metrics.append({ kind: "evaluation", ...own, ...others });
+        say(evaluationLine(point));
       },
     });
   } finally {
     Deno.removeSignalListener("SIGINT", stop);
-    progress.wallSec = clock();
+    takeTime();
   }
 }
 
-function logLine({ step, imagesSeen, imagesPerSec, leftSec, metrics }: TrainLogEntry): string {
-  const values = Object.entries(metrics).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
-  return `update ${step}, ${imagesSeen} images, ${imagesPerSec.toFixed(0)}/s, ${
-    Math.round(leftSec)
-  } s left: ${values.join(", ")}`;
-}
-
-/** Writes weights, record and log; each file is whole or absent. */
-async function writeResult(
-  options: AutoencoderOptions,
-  config: TrainingConfig,
-  progress: Progress,
-  trained: TrainedAutoencoder,
-  choice: { device: string; reason: string },
-): Promise<void> {
-  const out = options.out ?? `ae-${options.space}-${options.data}`, weights = `${out}.safetensors`;
-  const { data, model, schedule, encoder } = config, { params, stats, alignment } = trained;
-  const { version, cpu, cores, os } = await describeEnvironment(choice, schedule.seed);
-  const psnr = progress.curve.at(-1)?.psnr;
-  await saveAutoencoder(weights, {
-    config: model,
-    params,
-    stats,
-    alignment,
-    encoderHash: encoder ?? undefined,
-    metadata: { dataset: data.name, datasetHash: data.hash, imagesSeen: String(schedule.images) },
-  });
-  await writeFileAtomic(`${out}.log`, progress.log.join("\n") + "\n");
-  await writeJson(`${out}.json`, {
-    command: ["deno task novae", ...Deno.args].join(" "),
-    ...config,
-    parameters: { total: countParameters(params), decoder: countParameters(params.decoder) },
-    curve: progress.curve,
-    wallSec: Math.round(progress.wallSec),
-    machine: { cpu, cores, os, device: choice.device },
-    version,
-    sha256: await hashFile(weights),
-  });
-  console.log(
-    `${weights}: PSNR ${psnr?.toFixed(2)} dB on held-out images, ${
-      Math.round(progress.wallSec)
-    } s of training`,
-  );
+/** Adds the time of this process to that of those before it. */
+function stopwatch(progress: Progress): () => void {
+  const started = performance.now() - 1000 * progress.wallSec;
+  return () => progress.wallSec = (performance.now() - started) / 1000;
 }

@@ -4,7 +4,13 @@
  * @module
  */
 import type { Command } from "commander";
-import { ChannelMoments, latentStats, loadAutoencoder, normalizeLatents } from "novae/autoencoder/mod.ts";
+import {
+  type LatentStats,
+  latentStats,
+  loadAutoencoder,
+  normalizeLatents,
+  openLatents,
+} from "novae/autoencoder/mod.ts";
 import { type DatasetName, loadDataset } from "novae/data/mod.ts";
 import {
   countParameters,
@@ -14,16 +20,21 @@ import {
   type DitSize,
   initDiffusionState,
   type LabelledLatents,
+  type LatentData,
   parseTrainingSettings,
   readLatents,
   saveDiffusion,
+  type StoredLatents,
+  storedLatents,
   trainDiffusion,
   writeLatents,
 } from "novae/diffusion/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
+import { hashValue } from "novae/io/mod.ts";
 import { CheckpointStore } from "novae/experiment/mod.ts";
-import { concatRows, ConfigError, DataError, type HostTensor } from "novae/tensor/mod.ts";
+import { ChannelMoments, concatRows, ConfigError, DataError, type HostTensor } from "novae/tensor/mod.ts";
+import { autoencoderHash } from "./_autoencoder_file.ts";
 import { parseCount } from "./_options.ts";
 
 interface TrainOptions {
@@ -52,8 +63,14 @@ interface TrainOptions {
 export function registerTrainDiffusion(train: Command): void {
   train.command("diffusion")
     .description("train a diffusion transformer on latents: from a file, or encoded by an autoencoder")
-    .option("--latents <file>", "npz or safetensors with `latents` [count, N, Z] and `labels` [count]")
-    .option("--autoencoder <file>", "encode images with this autoencoder instead")
+    .option(
+      "--latents <path>",
+      "folder made by `novae encode`, or npz or safetensors with `latents` [count, N, Z] and `labels` [count]",
+    )
+    .option(
+      "--autoencoder <file>",
+      "encode images with this autoencoder; with a folder of --latents: refuse those of another one",
+    )
     .option("--encoder <file>", "the frozen encoder that the autoencoder was trained with")
     .option("--data <name>", "images to encode: solids, cifar10 or folder", "solids")
     .option("--path <path>", "where the data set lies; not needed for solids")
@@ -74,13 +91,33 @@ export function registerTrainDiffusion(train: Command): void {
     .action(run);
 }
 
+/** Normalised latents with what is known of them. */
+interface TrainingLatents {
+  readonly data: LatentData | StoredLatents;
+  readonly stats: LatentStats;
+  readonly space?: string;
+  /** What must be the same when a training is gone on with, beside the space; absent for files that do not say it. */
+  readonly source?: { readonly autoencoder: string; readonly data: string; readonly stats: string };
+  close(): Promise<void>;
+}
+
 async function run(options: TrainOptions): Promise<void> {
-  const data = await loadLatents(options);
-  const space = data.space ?? options.space;
+  const latents = await openTrainingLatents(options);
+  try {
+    await train(latents, options);
+  } finally {
+    await latents.close();
+  }
+}
+
+async function train(
+  { data, stats, source, ...known }: TrainingLatents,
+  options: TrainOptions,
+): Promise<void> {
+  const space = known.space ?? options.space;
   if (space === undefined) {
     throw new ConfigError("Cannot train on latents: --space must name their space, got none");
   }
-  const stats = measured(data.latents);
   const config = configFor(data, options);
   const settings = parseTrainingSettings({
     images: options.images,
@@ -89,9 +126,9 @@ async function run(options: TrainOptions): Promise<void> {
     timestepShift: options.timestepShift,
     seed: options.seed,
   });
-  const store = options.checkpoints === undefined
-    ? undefined
-    : new CheckpointStore(options.checkpoints, { config: { config, settings, space } });
+  const store = options.checkpoints === undefined ? undefined : new CheckpointStore(options.checkpoints, {
+    config: { config, settings, space, ...(source && { latents: source }) },
+  });
   const initial = initDiffusionState(config, settings.seed);
   const resume = options.resume ? await newest(store, initial) : undefined;
   console.log(
@@ -99,7 +136,7 @@ async function run(options: TrainOptions): Promise<void> {
   );
   const { ema } = await trainDiffusion({
     config,
-    data: { latents: normalizeLatents(data.latents, stats), labels: data.labels },
+    data,
     settings,
     device: options.device as DeviceName,
     resume,
@@ -111,19 +148,48 @@ async function run(options: TrainOptions): Promise<void> {
           `${Math.ceil(leftSec)} s left`,
       ),
   });
-  const metadata = { settings: JSON.stringify(settings) };
+  const metadata = {
+    settings: JSON.stringify(settings),
+    ...(source && { autoencoder: source.autoencoder, dataset: source.data }),
+  };
   await saveDiffusion(options.out, { config, params: ema, space, latents: stats, metadata });
   console.log(`averaged weights in ${options.out}`);
 }
 
-async function loadLatents(options: TrainOptions): Promise<LabelledLatents> {
-  if ((options.latents === undefined) === (options.autoencoder === undefined)) {
+async function openTrainingLatents(options: TrainOptions): Promise<TrainingLatents> {
+  const { latents, autoencoder } = options;
+  if (latents !== undefined && await isFolder(latents)) return await openFolder(latents, autoencoder);
+  if ((latents === undefined) === (autoencoder === undefined)) {
     throw new ConfigError("Cannot train: wanted either --latents or --autoencoder, got both or none");
   }
-  if (options.latents !== undefined) return await readLatents(options.latents);
-  const data = await encodeImages(options.autoencoder!, options);
-  if (options.saveLatents !== undefined) await writeLatents(options.saveLatents, data);
-  return data;
+  const read = latents === undefined ? await encodeImages(autoencoder!, options) : await readLatents(latents);
+  if (latents === undefined && options.saveLatents !== undefined) {
+    await writeLatents(options.saveLatents, read);
+  }
+  const stats = measured(read.latents), normal = normalizeLatents(read.latents, stats);
+  const data = { latents: normal, labels: read.labels };
+  return { data, stats, space: read.space, close: () => Promise.resolve() };
+}
+
+async function openFolder(folder: string, autoencoder: string | undefined): Promise<TrainingLatents> {
+  const wanted = autoencoder === undefined ? undefined : { hash: await autoencoderHash(autoencoder) };
+  const set = await openLatents(folder, { autoencoder: wanted }), { stats, config } = set;
+  return {
+    data: storedLatents(set),
+    stats,
+    space: config.autoencoder.space,
+    source: {
+      autoencoder: config.autoencoder.hash,
+      data: config.data.hash,
+      stats: hashValue({ mean: [...stats.mean], std: [...stats.std], count: stats.count }),
+    },
+    close: () => set.close(),
+  };
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  const info = await Deno.stat(path).catch(() => null);
+  return info?.isDirectory ?? false;
 }
 
 async function encodeImages(path: string, options: TrainOptions): Promise<LabelledLatents> {
@@ -166,8 +232,9 @@ function measured(latents: HostTensor): ReturnType<typeof latentStats> {
   }
 }
 
-function configFor({ latents, labels }: LabelledLatents, options: TrainOptions): DitConfig {
-  const [, tokens, channels] = latents.shape, grid = Math.sqrt(tokens);
+function configFor(data: LatentData | StoredLatents, options: TrainOptions): DitConfig {
+  const { labels } = data, [, tokens, channels] = "latents" in data ? data.latents.shape : data.shape;
+  const grid = Math.sqrt(tokens);
   if (!Number.isInteger(grid)) {
     throw new DataError(`Cannot train on latents: the number of tokens must be a square, got ${tokens}`);
   }

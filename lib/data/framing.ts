@@ -24,6 +24,16 @@ export interface Framing {
   readonly crop: PixelSize | null;
 }
 
+/**
+ * Where a crop lies: shares in [0, 1) of its possible places, from the left and from the top.
+ */
+export interface CropPlace {
+  /** From the left. */
+  readonly x: number;
+  /** From the top. */
+  readonly y: number;
+}
+
 /** What a framing does to an image of a certain size. */
 export interface FramePlan {
   /** Extents after the resize. */
@@ -39,9 +49,14 @@ export interface FramePlan {
  * *Source*: torchvision's `Resize` and `CenterCrop`.
  *
  * @param from extents of the image.
+ * @param place where the crop lies instead of the middle; places drawn uniformly give every crop the same chance.
  * @throws RangeError if the crop is larger than the resized image.
  */
-export function planFrame(from: PixelSize, { resize, crop }: Framing): FramePlan {
+export function planFrame(
+  from: PixelSize,
+  { resize, crop }: Pick<Framing, "resize" | "crop">,
+  place: CropPlace | null = null,
+): FramePlan {
   const resized = resizedSize(from, resize), { height, width } = crop ?? resized;
   if (height > resized.height || width > resized.width) {
     throw new RangeError(
@@ -49,7 +64,9 @@ export function planFrame(from: PixelSize, { resize, crop }: Framing): FramePlan
         "resize to more or crop less",
     );
   }
-  const top = halfToEven(resized.height - height), left = halfToEven(resized.width - width);
+  const offset = (rest: number, share: number | undefined) =>
+    share === undefined ? halfToEven(rest) : Math.min(Math.floor(share * (rest + 1)), rest);
+  const top = offset(resized.height - height, place?.y), left = offset(resized.width - width, place?.x);
   return { resized, crop: { top, left, height, width } };
 }
 
@@ -63,10 +80,16 @@ export function framedSize({ resize, crop }: Framing): PixelSize | null {
  * Resizes and crops an image of bytes into memory that is there. With `bytes` the result is Pillow's, bit for bit.
  *
  * @param out receives `imageUnit` [H', W', 3], with `bytes` in [0, 1], from its start on.
+ * @param place where the crop lies; the middle if null or omitted.
  * @throws RangeError if the crop is larger than the resized image; TypeError if `out` has another size.
  */
-export function frameImage(image: RgbImage, framing: Framing, out: Float32Array): void {
-  const { resized, crop } = planFrame(image, framing), { filter } = framing;
+export function frameImage(
+  image: RgbImage,
+  framing: Framing,
+  out: Float32Array,
+  place: CropPlace | null = null,
+): void {
+  const { resized, crop } = planFrame(image, framing, place), { filter } = framing;
   if (out.length !== crop.height * crop.width * 3) {
     throw new TypeError(
       `Cannot frame image: it needs ${crop.height * crop.width * 3} numbers, got ${out.length}`,

@@ -16,6 +16,7 @@
 import { join } from "node:path";
 import { ConfigError, expectShape, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
 import {
+  type Claim,
   type ClaimOptions,
   Claims,
   describeDifference,
@@ -147,7 +148,7 @@ class ImageWork {
   async settle(part: number): Promise<boolean> {
     const { first, last } = this.#range(part);
     if (await this.#isThere(part)) return this.#count(last - first, 0);
-    const claim = await this.#claims.take(`${this.#partPath(part)}.claim`);
+    const claim = await this.#claim(part);
     if (claim === null) return false;
     try {
       if (await this.#isThere(part)) return this.#count(last - first, 0); // made meanwhile
@@ -163,13 +164,22 @@ class ImageWork {
     }
   }
 
+  async #claim(part: number): Promise<Claim | null> {
+    try {
+      return await this.#claims.take(`${this.#partPath(part)}.claim`);
+    } catch (error) {
+      if (await this.#isThere(part)) return null; // others have just finished and removed the folder of parts
+      throw error;
+    }
+  }
+
   /** Puts the parts together; false if somebody else is just at it. */
   async finish(): Promise<boolean> {
     const claim = await this.#claims.take(`${this.#npz}.claim`);
     if (claim === null) return false;
     try {
       if (!await pathExists(this.#npz)) await this.#writeNpz();
-      await Deno.remove(join(this.#folder, "parts"), { recursive: true }).catch(ignoreMissing);
+      if (!await this.#removeParts()) return false;
       for (const folder of [this.#folder, join(this.#folder, "images")]) await removeTemporaries(folder);
       return true;
     } catch (error) {
@@ -177,6 +187,17 @@ class ImageWork {
     } finally {
       await claim.release();
     }
+  }
+
+  /** Removes the folder of parts; false if somebody claims one just then, only to see that it is there. */
+  async #removeParts(): Promise<boolean> {
+    try {
+      await Deno.remove(join(this.#folder, "parts"), { recursive: true });
+    } catch (error) {
+      if ((error as { code?: string }).code === "ENOTEMPTY") return false;
+      ignoreMissing(error);
+    }
+    return true;
   }
 
   async #writeNpz(): Promise<void> {

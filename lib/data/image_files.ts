@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { basename, extname, join, resolve } from "node:path";
 import { DataError } from "novae/tensor/mod.ts";
 import { fileError, hashBytes } from "novae/io/mod.ts";
+import type { Dataset } from "./dataset.ts";
 
 /** A labelled set of image files of any sizes; names and labels are in memory, pixels are not. */
 export interface ImageFiles {
@@ -34,6 +35,11 @@ export interface ImageFiles {
   contentOf(first: number, last: number): Promise<string>;
 }
 
+/** Whether images are files rather than a data set in memory. */
+export function isImageFiles(images: Dataset | ImageFiles): images is ImageFiles {
+  return "contentOf" in images;
+}
+
 const ENDINGS = new Set([".jpg", ".jpeg", ".png", ".webp"]);
 
 /**
@@ -57,6 +63,34 @@ export async function openImageFolder(path: string): Promise<ImageFiles> {
     byClass = new Map([[basename(resolve(path)), names]]);
   }
   return new FolderFiles(path, flat, byClass);
+}
+
+/** Names of the folder of held-out images. */
+export const HELD_OUT_FOLDERS: readonly string[] = ["test", "val"];
+
+/**
+ * Lists the image files of a folder with the parts `train` and `test` (or `val`), each as `openImageFolder` takes it.
+ *
+ * @throws DataError if a part is missing or cannot be listed, or if the parts have different classes.
+ */
+export async function openImageSplits(path: string): Promise<{ train: ImageFiles; test: ImageFiles }> {
+  const folders = (await listFolder(path)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+  const heldOut = HELD_OUT_FOLDERS.find((name) => folders.includes(name));
+  if (!folders.includes("train") || heldOut === undefined) {
+    throw new DataError(
+      `Cannot read images from ${path}: folders train and ${HELD_OUT_FOLDERS.join(" or ")} are needed, got ${
+        folders.slice(0, 5).join(", ") || "none"
+      }`,
+    );
+  }
+  const train = await openImageFolder(join(path, "train")), test = await openImageFolder(join(path, heldOut));
+  const flat = train.classes.length === 1 && test.classes.length === 1;
+  if (!flat && train.classes.join("/") !== test.classes.join("/")) {
+    throw new DataError(
+      `Cannot read ${join(path, heldOut)}: its classes must be those of ${join(path, "train")}, got others`,
+    );
+  }
+  return { train, test };
 }
 
 /**

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { DataError, Rng } from "novae/tensor/mod.ts";
 import { decodeImage, resizeImage } from "novae/io/mod.ts";
 import { type DatasetSplits, type OnDataProgress, packDataset, type PackedDataset } from "./dataset.ts";
-import { imagesByClass, listFolder } from "./image_files.ts";
+import { HELD_OUT_FOLDERS, imagesByClass, listFolder } from "./image_files.ts";
 
 /** Which images of a folder are wanted. */
 export interface ImageFolderOptions {
@@ -32,7 +32,6 @@ interface LabelledFile {
   readonly label: number;
 }
 
-const HELD_OUT = ["test", "val"];
 const AT_ONCE = 4;
 
 /**
@@ -47,7 +46,7 @@ const AT_ONCE = 4;
 export async function loadImageFolder(options: ImageFolderOptions): Promise<DatasetSplits> {
   const { path, seed = 0, imageSize = 64 } = options, rng = new Rng(seed).split("folder");
   const top = (await listFolder(path)).filter((entry) => entry.isDirectory).map((entry) => entry.name);
-  const heldOut = HELD_OUT.find((name) => top.includes(name));
+  const heldOut = HELD_OUT_FOLDERS.find((name) => top.includes(name));
   const { classes, train, test } = top.includes("train") && heldOut !== undefined
     ? await ownSplit(join(path, "train"), join(path, heldOut))
     : await drawnSplit(path, options.testFraction ?? 0.2, rng);

@@ -5,7 +5,7 @@
  */
 import { DataError, float32, type HostTensor } from "novae/tensor/mod.ts";
 import type { PixelSize } from "novae/io/mod.ts";
-import { framedSize, type Framing } from "./framing.ts";
+import { type CropPlace, framedSize, type Framing } from "./framing.ts";
 import type { FramedImages, FrameRequest } from "./image_worker.ts";
 
 /** Options of {@link ImagePool}. */
@@ -66,16 +66,23 @@ export class ImagePool implements Disposable {
   /**
    * Reads images.
    *
+   * @param places where the crop of each lies, null for the middle; the middle of all if omitted.
    * @returns float32 `imageUnit` [B, H, W, 3], pixels in [0, 1] up to the overshoot of a resize of numbers.
    * @throws DataError naming the file if one is missing, does not decode or is too small for the crop.
    */
-  async load(paths: readonly string[]): Promise<HostTensor> {
+  async load(paths: readonly string[], places?: readonly (CropPlace | null)[]): Promise<HostTensor> {
     const { height, width } = this.size, one = height * width * 3;
     const out = new Float32Array(paths.length * one), parts: Promise<void>[] = [];
     for (let first = 0; first < paths.length; first += IMAGES_A_REQUEST) {
-      const some = paths.slice(first, first + IMAGES_A_REQUEST);
+      const last = first + IMAGES_A_REQUEST, some = paths.slice(first, last);
+      const request = {
+        paths: some,
+        framing: this.#framing,
+        places: places?.slice(first, last),
+        values: one,
+      };
       parts.push(
-        this.#send({ paths: some, framing: this.#framing, values: one }).then((images) => {
+        this.#send(request).then((images) => {
           if (images.pixels === null) throw new DataError(images.problem);
           out.set(images.pixels, first * one);
         }),

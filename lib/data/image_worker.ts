@@ -6,12 +6,14 @@
  */
 import { NovaeError } from "novae/tensor/mod.ts";
 import { decodeImage } from "novae/io/mod.ts";
-import { frameImage, type Framing } from "./framing.ts";
+import { type CropPlace, frameImage, type Framing } from "./framing.ts";
 
 /** Files to be prepared. */
 export interface FrameRequest {
   readonly paths: readonly string[];
   readonly framing: Framing;
+  /** Where the crop of each lies, null for the middle; the middle of all if absent. */
+  readonly places?: readonly (CropPlace | null)[];
   /** Numbers that each image comes to. */
   readonly values: number;
 }
@@ -36,13 +38,13 @@ scope.onmessage = ({ data }) => {
   });
 };
 
-async function frameAll({ paths, framing, values }: FrameRequest): Promise<FramedImages> {
+async function frameAll({ paths, framing, places, values }: FrameRequest): Promise<FramedImages> {
   const pixels = new Float32Array(paths.length * values);
   for (const [i, path] of paths.entries()) {
     const image = await decodeImage(path).catch(asProblem);
     if (typeof image === "string") return { pixels: null, problem: image };
     try {
-      frameImage(image, framing, pixels.subarray(i * values, (i + 1) * values));
+      frameImage(image, framing, pixels.subarray(i * values, (i + 1) * values), places?.[i]);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       return { pixels: null, problem: error.message.replace("images", path) };

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { ConfigError, DataError, type HostTensor, int32, NovaeError } from "novae/tensor/mod.ts";
 import {
   decodeElements,
+  hashBytes,
   hashFile,
   OpenFiles,
   pathExists,
@@ -49,7 +50,11 @@ export async function writeShard(
     if (shape[0] === last - first) continue;
     throw new TypeError(`${what}: "${name}" must have ${last - first} rows, got ${shape[0] ?? "none"}`);
   }
-  const metadata = { ...metadataOf(shard, plan), ...(inputs !== undefined && { inputs }) };
+  const metadata = {
+    ...metadataOf(shard, plan),
+    ...(inputs !== undefined && { inputs }),
+    ...(rows.notes !== undefined && notesMetadata(rows.notes)),
+  };
   await writeSafetensors(join(folder, shardFile(shard)), tensors, metadata, {
     dtype: plan.dtype,
     hashed: true,
@@ -90,10 +95,26 @@ export async function checkShard(
   if (labels?.dtype !== "I32" || labels.shape.length !== 1) {
     throw new DataError(`Cannot use ${path}: it must hold int32 labels, got none`);
   }
+  if (metadata.notes !== undefined && hashBytes(metadata.notes) !== metadata.notesSha256) {
+    throw new DataError(
+      `Cannot use ${path}: the notes in its header are damaged, they do not fit their hash`,
+    );
+  }
   if (hashed && await hashFile(path, header.dataStart) !== metadata.sha256) {
     throw new DataError(`Cannot use ${path}: its data are damaged, they do not fit the hash in its header`);
   }
   return header;
+}
+
+/** What was noted of the rows of a shard whose header was checked; undefined if nothing was. */
+export function readNotes({ metadata }: SafetensorsHeader): unknown {
+  return metadata.notes === undefined ? undefined : JSON.parse(metadata.notes);
+}
+
+/** The hash of the data does not cover the header, so that notes have their own. */
+function notesMetadata(value: unknown): Record<string, string> {
+  const notes = JSON.stringify(value);
+  return { notes, notesSha256: hashBytes(notes) };
 }
 
 /**

@@ -33,6 +33,8 @@ export interface ShardRows {
   readonly tensors: Readonly<Record<string, HostTensor>>;
   /** One label a row: whole numbers of 32 bits. */
   readonly labels: ArrayLike<number>;
+  /** What is to be noted of these rows, such as their moments: plain JSON, kept in the shard and in the index. */
+  readonly notes?: unknown;
 }
 
 /** Storage of one row of a tensor. */
@@ -55,6 +57,8 @@ export interface ShardEntry {
   readonly bytes: number;
   /** SHA-256 of its data, labels included, without the header. */
   readonly sha256: string;
+  /** What was noted of its rows, if anything was. */
+  readonly notes?: unknown;
 }
 
 /** What `index.json` holds. */
@@ -88,7 +92,14 @@ const indexSchema = z.strictObject({
     z.strictObject({ dtype: z.enum(["F32", "F16", "I32", "BOOL"]), shape: z.array(whole) }),
   ),
   shards: z.array(
-    z.strictObject({ file: z.string(), first: whole, last: whole, bytes: whole, sha256: z.string() }),
+    z.strictObject({
+      file: z.string(),
+      first: whole,
+      last: whole,
+      bytes: whole,
+      sha256: z.string(),
+      notes: z.unknown().optional(),
+    }),
   ),
   labels: z.array(z.int()),
 });

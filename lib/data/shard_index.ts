@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkShard, expectForms, readLabels } from "./shard_file.ts";
+import { checkShard, expectForms, readLabels, readNotes } from "./shard_file.ts";
 import {
   formsOf,
   type RowForm,
@@ -30,7 +30,14 @@ export async function makeIndex(folder: string, plan: ShardPlan): Promise<ShardI
     expectForms(folder, shard, formsOf(header), tensors);
     for (const label of await readLabels(folder, shard, header)) labels.push(label);
     const bytes = header.dataStart + Math.max(...header.entries.map(({ end }) => end));
-    shards.push({ file, ...shardRange(shard, plan), bytes, sha256: header.metadata.sha256 });
+    const notes = readNotes(header);
+    shards.push({
+      file,
+      ...shardRange(shard, plan),
+      bytes,
+      sha256: header.metadata.sha256,
+      ...(notes !== undefined && { notes }),
+    });
   }
   return { ...plan, tensors, shards, labels };
 }

@@ -27,6 +27,8 @@ export interface ShardStore {
   readonly tensors: Readonly<Record<string, RowForm>>;
   /** One label a row. */
   readonly labels: Int32Array;
+  /** What was noted of each shard, in the order of their rows; undefined where nothing was. */
+  readonly notes: readonly unknown[];
   /**
    * Reads the rows `start` (inclusive) to `end` (exclusive).
    *
@@ -91,6 +93,7 @@ class FolderStore implements ShardStore {
   readonly count: number;
   readonly tensors: Readonly<Record<string, RowForm>>;
   readonly labels: Int32Array;
+  readonly notes: readonly unknown[];
   readonly #folder: string;
   readonly #index: ShardIndex;
   readonly #files: OpenFiles;
@@ -103,6 +106,7 @@ class FolderStore implements ShardStore {
     this.count = index.count;
     this.tensors = index.tensors;
     this.labels = Int32Array.from(index.labels);
+    this.notes = index.shards.map(({ notes }) => notes);
     this.#folder = folder;
     this.#index = { ...index, labels: [] };
     this.#files = new OpenFiles(openFiles);

@@ -1,17 +1,36 @@
 /**
- * Configuration of the diffusion transformer, its named sizes, and its parameter shapes without any allocation.
+ * Configuration of the diffusion transformer.
  *
  * @module
  */
 import { z } from "zod";
-import { ConfigError, flattenTree, sizeOf } from "novae/tensor/mod.ts";
-import type { DitParams } from "./dit.ts";
+import { ConfigError } from "novae/tensor/mod.ts";
+import { DIT_SIZES, type DitSize, type DitSizeShape } from "./sizes.ts";
+
+/** What of a transformer is a matter of taste; left out, it is as in SVG's and DiT's models. */
+export interface DitVariant {
+  /** Side p of the squares of latent tokens that are one token of the transformer. Default 1. */
+  readonly patchSize?: number;
+  /**
+   * Normalisation before attention and perceptron: `layer` has no weights; `rms` has a scale of its own, here and for
+   * queries and keys. Default `layer`.
+   */
+  readonly norm?: "layer" | "rms";
+  /** Perceptron: `gelu`, or `swiglu`, gated and two thirds as wide. Default `gelu`. */
+  readonly mlp?: "gelu" | "swiglu";
+  /** Whether queries and keys are also rotated by the place of their token. Default false. */
+  readonly rope?: boolean;
+  /** Features of times: `sinCos` of fixed frequencies, or `fourier` of random ones. Default `sinCos`. */
+  readonly timeFeatures?: "sinCos" | "fourier";
+  /** A wide and shallow head behind the blocks, which sees the latents anew. None by default. */
+  readonly head?: DitSizeShape;
+}
 
 /** Shape of a diffusion transformer. */
-export interface DitConfig {
+export interface DitConfig extends DitVariant {
   /** Channels Z of a latent token. */
   readonly channels: number;
-  /** Tokens along each side of the square grid, so that N = grid². */
+  /** Latent tokens along each side of the square grid, so that N = grid². */
   readonly grid: number;
   /** Number of classes L, 0 of an unconditional model; label L is the null label that stands for "no class". */
   readonly classes: number;
@@ -21,54 +40,19 @@ export interface DitConfig {
   readonly depth: number;
   /** Number of attention heads A; divides the width. */
   readonly heads: number;
-  /** Width of the perceptrons as a multiple of E. */
+  /** Width of the perceptrons as a multiple of E; a gated one has two thirds of it. */
   readonly mlpRatio: number;
-  /** Whether queries and keys pass a LayerNorm over the head width, which keeps long trainings stable. */
+  /** Whether queries and keys are normalised over the head width, which keeps long trainings stable. */
   readonly qkNorm: boolean;
   /** Whether the output has 2·Z channels, of which the second half is discarded, as in the published models. */
   readonly learnSigma: boolean;
 }
 
-/** Names of the sizes in {@linkcode DIT_SIZES}. */
-export type DitSize = "tiny" | "pico" | "micro" | "nano" | "S" | "B" | "L" | "XL" | "XXL" | "XXXL";
-
-/** What a named size decides. */
-export interface DitSizeShape {
-  /** Width E. */
-  readonly width: number;
-  /** Number of blocks. */
-  readonly depth: number;
-  /** Number of heads A. */
-  readonly heads: number;
-}
-
-/**
- * Named sizes. `S` to `XXXL` are the published ones (33M to 1,355M parameters at 392 channels); `pico`, `micro`
- * and `nano` train on a CPU; `tiny` is for tests.
- *
- * *Source*: models of shiml20/SVG, whose parameter counts are given in {@linkcode countParameters}.
- */
-export const DIT_SIZES: Readonly<Record<DitSize, DitSizeShape>> = {
-  tiny: { width: 32, depth: 2, heads: 2 },
-  pico: { width: 96, depth: 3, heads: 3 },
-  micro: { width: 96, depth: 4, heads: 3 },
-  nano: { width: 192, depth: 6, heads: 3 },
-  S: { width: 384, depth: 12, heads: 6 },
-  B: { width: 768, depth: 12, heads: 12 },
-  L: { width: 1024, depth: 24, heads: 16 },
-  XL: { width: 1152, depth: 28, heads: 16 },
-  XXL: { width: 1280, depth: 32, heads: 20 },
-  XXXL: { width: 1440, depth: 36, heads: 24 },
-};
-
-/** Number of sine-cosine features that a time is expanded to. */
-export const TIME_FEATURES = 256;
-
 /** What is left to choose beside a named size. */
-export interface DitConfigOptions {
+export interface DitConfigOptions extends DitVariant {
   /** Channels Z of a latent token. */
   readonly channels: number;
-  /** Tokens along each side of the square grid. */
+  /** Latent tokens along each side of the square grid. */
   readonly grid: number;
   /** Number of classes L. */
   readonly classes: number;
@@ -80,17 +64,36 @@ export interface DitConfigOptions {
   readonly learnSigma?: boolean;
 }
 
+const extents = {
+  width: z.int().min(4).multipleOf(4),
+  depth: z.int().min(1),
+  heads: z.int().min(1),
+};
+
 const schema = z.strictObject({
   channels: z.int().min(1),
   grid: z.int().min(1),
   classes: z.int().min(0),
-  width: z.int().min(4).multipleOf(4),
-  depth: z.int().min(1),
-  heads: z.int().min(1),
+  ...extents,
   mlpRatio: z.number().positive(),
   qkNorm: z.boolean(),
   learnSigma: z.boolean(),
+  patchSize: z.int().min(1).optional(),
+  norm: z.enum(["layer", "rms"]).optional(),
+  mlp: z.enum(["gelu", "swiglu"]).optional(),
+  rope: z.boolean().optional(),
+  timeFeatures: z.enum(["sinCos", "fourier"]).optional(),
+  head: z.strictObject(extents).readonly().optional(),
 }).readonly();
+
+/** What is meant where a configuration is silent; it is silent about what is meant anyway. */
+const DEFAULTS: Readonly<Record<string, unknown>> = {
+  patchSize: 1,
+  norm: "layer",
+  mlp: "gelu",
+  rope: false,
+  timeFeatures: "sinCos",
+};
 
 /**
  * The configuration of a named size.
@@ -119,6 +122,7 @@ export function ditConfig(size: DitSize, options: DitConfigOptions): DitConfig {
 /**
  * Checks a configuration that came from outside, e.g. from a weights file.
  *
+ * @returns the configuration without the options that are at their default.
  * @throws ConfigError naming the first value that cannot be used.
  */
 export function parseDitConfig(input: unknown): DitConfig {
@@ -128,62 +132,47 @@ export function parseDitConfig(input: unknown): DitConfig {
     const where = issue.path.length > 0 ? ` at "${issue.path.join(".")}"` : "";
     throw new ConfigError(`Cannot use the transformer's configuration${where}: ${issue.message}`);
   }
-  const config: DitConfig = parsed.data;
-  if (config.width % config.heads !== 0) {
+  const said = Object.entries(parsed.data).filter(([key, value]) =>
+    value !== undefined && !(key in DEFAULTS && DEFAULTS[key] === value)
+  );
+  const config = Object.fromEntries(said) as unknown as DitConfig;
+  const { grid, patchSize = 1, head, rope = false } = config;
+  expectHeads("heads", config, rope);
+  if (head) expectHeads("head.heads", head, rope);
+  if (grid % patchSize !== 0) {
     throw new ConfigError(
-      `Cannot use the transformer's configuration: heads must divide the width ${config.width}, got ${config.heads}`,
+      `Cannot use the transformer's configuration: patchSize must divide the grid ${grid}, got ${patchSize}`,
     );
   }
   return config;
 }
 
-/** The shape of each learned parameter, as a tree of the form of {@linkcode DitParams}; allocates nothing. */
-export function ditShapes(config: DitConfig): DitParams<readonly number[]> {
-  const { channels, classes, width, depth, qkNorm } = config;
-  const hidden = Math.round(width * config.mlpRatio), headDim = width / config.heads;
-  const linear = (from: number, to: number) => ({ weight: [from, to], bias: [to] });
-  const norm = () => ({ weight: [headDim], bias: [headDim] });
-  return {
-    tokens: linear(channels, width),
-    time: { fc1: linear(TIME_FEATURES, width), fc2: linear(width, width) },
-    labels: { table: [classes + 1, width] },
-    modulation: linear(width, (6 * depth + 2) * width),
-    blocks: Array.from({ length: depth }, () => ({
-      attention: {
-        qkv: linear(width, 3 * width),
-        proj: linear(width, width),
-        ...(qkNorm ? { qNorm: norm(), kNorm: norm() } : {}),
-      },
-      mlp: { fc1: linear(width, hidden), fc2: linear(hidden, width) },
-    })),
-    output: linear(width, config.learnSigma ? 2 * channels : channels),
-  };
+function expectHeads(key: string, { width, heads }: DitSizeShape, rope: boolean): void {
+  if (width % heads !== 0) {
+    throw new ConfigError(
+      `Cannot use the transformer's configuration: ${key} must divide the width ${width}, got ${heads}`,
+    );
+  }
+  if (rope && width / heads % 4 !== 0) {
+    throw new ConfigError(
+      `Cannot use the transformer's configuration: ${key} must leave rotary positions a multiple of 4 channels a ` +
+        `head, got ${width / heads}`,
+    );
+  }
 }
 
-/** Numbers of parameters. */
-export interface ParameterCount {
-  /** Learned parameters. */
-  readonly learned: number;
-  /** The fixed table of positions, N·E, which published counts include. */
-  readonly fixed: number;
-  /** Their sum. */
-  readonly total: number;
+/** Tokens of the transformer along each side: those of the latent grid, or fewer with patches. */
+export function tokenGrid({ grid, patchSize = 1 }: DitConfig): number {
+  return grid / patchSize;
 }
 
-/**
- * Counts parameters.
- *
- * With 392 channels, 16 × 16 tokens, 1,000 classes and `learnSigma` the totals are S 33,400,336, B 131,382,544,
- * L 459,264,784, XL 676,437,904, XXL 952,705,296 and XXXL 1,354,579,984.
- */
-export function countParameters(config: DitConfig): ParameterCount {
-  const shapes = flattenTree<readonly number[]>(ditShapes(config), isShape);
-  const learned = shapes.reduce((sum, leaf) => sum + sizeOf(leaf.value), 0);
-  const fixed = config.grid ** 2 * config.width;
-  return { learned, fixed, total: learned + fixed };
+/** Values of the latents in one token of the transformer, p²·Z. */
+export function tokenValues({ channels, patchSize = 1 }: DitConfig): number {
+  return patchSize ** 2 * channels;
 }
 
-/** Whether a value is a leaf of the tree that {@linkcode ditShapes} returns. */
-export function isShape(value: unknown): value is readonly number[] {
-  return Array.isArray(value) && value.every((extent) => typeof extent === "number");
+/** Hidden width F of the perceptrons of blocks of the given width. */
+export function mlpWidth({ mlpRatio, mlp = "gelu" }: DitConfig, width: number): number {
+  const full = Math.round(width * mlpRatio);
+  return mlp === "swiglu" ? Math.trunc(2 / 3 * full) : full;
 }

@@ -4,56 +4,30 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { expectShape, type HostTensor, mapTree, type Rng, zeros } from "novae/tensor/mod.ts";
-import { modulatedLayerNorm, silu } from "novae/engine/mod.ts";
+import { expectShape } from "novae/tensor/mod.ts";
+import { silu } from "novae/engine/mod.ts";
 import {
-  type AttentionParams,
-  type EmbeddingParams,
   embedLabels,
-  initNorm,
-  initWeight,
+  fourierFeatures,
   linear,
   type LinearParams,
-  mlp,
-  type MlpParams,
-  selfAttention,
+  patchify,
   sinCosPositions2d,
   timestepFrequencies,
+  unpatchify,
 } from "novae/nn/mod.ts";
-import { type DitConfig, ditShapes, isShape, TIME_FEATURES } from "./config.ts";
+import { type DitConfig, tokenGrid } from "./config.ts";
+import { blockOptions, ditBlock, modulated } from "./dit_block.ts";
+import { type DitHeadParams, type DitParams, TIME_FEATURES, type TimeParams } from "./dit_params.ts";
 
-/** Weights of one block; its modulation comes from {@linkcode DitParams.modulation}. */
-export interface DitBlockParams<T = tf.Tensor> {
-  /** Self-attention. */
-  attention: AttentionParams<T>;
-  /** Perceptron of hidden width F. */
-  mlp: MlpParams<T>;
-}
-
-/** Weights of a diffusion transformer. */
-export interface DitParams<T = tf.Tensor> {
-  /** Z to E, applied to each latent token. */
-  tokens: LinearParams<T>;
-  /** From the features of a time to E. */
-  time: MlpParams<T>;
-  /** Class vectors [L + 1, E]; the last stands for "no class". */
-  labels: EmbeddingParams<T>;
-  /**
-   * From the condition to shift, scale and gate of the attention and of the perceptron of each block, then to shift
-   * and scale before the output: E to (6·depth + 2)·E, all blocks in one product.
-   */
-  modulation: LinearParams<T>;
-  /** The blocks in their order. */
-  blocks: DitBlockParams<T>[];
-  /** E to Z, or to 2·Z where the configuration says `learnSigma`. */
-  output: LinearParams<T>;
-}
+export * from "./dit_params.ts";
 
 /** Options of {@linkcode dit}. */
 export interface DitOptions {
   /**
-   * Names of intermediates to return: `tokens`, `condition`, and for each block `block00.attention`, `block00.mlp`
-   * (both before their gate) and `block00` (after it).
+   * Names of intermediates to return: `tokens`, `condition`, for each block `block00.attention`, `block00.mlp` (both
+   * before their gate) and `block00` (after it), for each block of a head the same with `head00`, and `output`, all
+   * channels of the prediction with the second half of a `learnSigma` model [B, N, 2·Z].
    */
   readonly taps?: readonly string[];
 }
@@ -66,36 +40,16 @@ export interface DitOutput {
   readonly taps: Record<string, tf.Tensor>;
 }
 
-const NORM_EPS = 1e-6, QK_NORM_EPS = 1e-5;
-
-/**
- * Initial weights: Xavier for linear maps, normal of standard deviation 0.02 for times and labels, zero for the
- * modulation and the output, so that an untrained transformer predicts velocity 0.
- *
- * *Source*: `initialize_weights` of facebookresearch/DiT.
- *
- * @param rng each weight has a stream of its own, named by its path.
- */
-export function initDit(rng: Rng, config: DitConfig): DitParams<HostTensor> {
-  return mapTree<DitParams<HostTensor>>(ditShapes(config), isShape, (leaf, path) => {
-    const shape = leaf as number[];
-    if (path.endsWith("qNorm.weight") || path.endsWith("kNorm.weight")) return initNorm(shape[0]).weight;
-    if (path.endsWith("bias") || path.startsWith("modulation") || path.startsWith("output")) {
-      return zeros(shape);
-    }
-    const normal = path.startsWith("time") || path.startsWith("labels");
-    return initWeight(rng.split(path), shape as [number, number], normal ? "truncNormal" : "xavier", 0.02);
-  });
-}
-
 /**
  * Predicts the velocity of noised latents.
  *
- * `c = time(t) + label(y)`; each block adds `g · attention(LN(x)(1 + s) + b)` and `g · mlp(LN(x)(1 + s) + b)`, with
- * shift b, scale s and gate g from `modulation(silu(c))`.
+ * `c = time(t) + label(y)`; each block adds `g · attention(norm(x)(1 + s) + b)` and `g · mlp(norm(x)(1 + s) + b)`, with
+ * shift b, scale s and gate g from `modulation(silu(c))`. A head starts from the latents again and modulates each
+ * token by `silu(time(t) + x)` of the token x behind the blocks.
  *
  * *Source*: DiT with adaLN-Zero (Peebles and Xie, arXiv 2212.09748) as in `models_SVG.py` of shiml20/SVG: linear
- * token embedding, times in [0, 1] without scaling, query-key normalisation, positions fixed.
+ * token embedding, times in [0, 1] without scaling, query-key normalisation, positions fixed. Patches as in DiT and
+ * SiT; RMSNorm, SwiGLU and rotary positions as in LightningDiT; head and random time features as in RAE's DiTDH.
  * *Differs*: the modulations of all blocks are one product; the second half of a `learnSigma` output is not returned.
  *
  * @param zBNZ noised latents [B, N, Z].
@@ -111,56 +65,88 @@ export function dit(
   config: DitConfig,
   options: DitOptions = {},
 ): DitOutput {
-  const { channels, grid, width, depth } = config;
-  const batch = zBNZ.shape[0], tokens = grid * grid;
-  expectShape("Cannot predict velocity of latents", zBNZ.shape, [null, tokens, channels]);
+  const { channels, grid, width, depth } = config, batch = zBNZ.shape[0];
+  expectShape("Cannot predict velocity of latents", zBNZ.shape, [null, grid * grid, channels]);
   expectShape("Cannot predict velocity for labels", labelsB.shape, [batch]);
   expectShape("Cannot predict velocity for times", tB.shape, [tB.shape[0] === 1 ? 1 : batch]);
   const taps = new Taps(options.taps ?? []);
 
-  const positions = sinCosPositions2d(grid, grid, width).data as Float32Array;
-  let x = tf.add(linear(zBNZ, params.tokens), tf.tensor(positions, [tokens, width])); // [B, N, E]
+  const cut = cutLatents(zBNZ, config), side = tokenGrid(config);
+  const positions = sinCosPositions2d(side, side, width).data as Float32Array;
+  let x = tf.add(linear(cut, params.tokens), tf.tensor(positions, [side * side, width])); // [B, N, E]
   taps.set("tokens", x);
-  const time = linear(silu(linear(timestepFrequencies(tB, TIME_FEATURES), params.time.fc1)), params.time.fc2);
+  const time = embedTimes(tB, params.time);
   const condition = tf.add(time, embedLabels(labelsB, params.labels)); // [B, E]
   taps.set("condition", condition);
-  const all = tf.reshape(linear(silu(condition), params.modulation), [batch, 6 * depth + 2, width]);
-  const modulations = tf.split(all, 6 * depth + 2, 1); // each [B, 1, E]
+  const perBatch = tf.expandDims(params.head ? silu(condition) : condition, 1);
+  const modulations = modulationsOf(perBatch, params.modulation); // each [B, 1, E]
+  const shared = blockOptions(config, config);
   params.blocks.forEach((block, i) => {
-    x = ditBlock(x, block, modulations.slice(6 * i, 6 * i + 6), config, taps, blockName(i));
+    x = ditBlock(x, block, modulations.slice(6 * i, 6 * i + 6), shared, taps, numbered("block", i));
   });
-  const [shift, scale] = modulations.slice(6 * depth);
-  const output = linear(modulatedLayerNorm(x, shift, scale, NORM_EPS), params.output);
+  const final = params.head
+    ? headBlocks(cut, silu(tf.add(x, tf.expandDims(time, 1))), params.head, config, taps)
+    : { x, shift: modulations[6 * depth], scale: modulations[6 * depth + 1] };
+  const predicted = linear(modulated(final.x, final.shift, final.scale, params.outputNorm), params.output);
+  const output = joinLatents(predicted, config);
+  taps.set("output", output);
   taps.expectAll();
-  const velocityBNZ = config.learnSigma ? tf.slice(output, [0, 0, 0], [batch, tokens, channels]) : output;
+  const velocityBNZ = config.learnSigma
+    ? tf.slice(output, [0, 0, 0], [batch, grid * grid, channels])
+    : output;
   return { velocityBNZ, taps: taps.values };
 }
 
-/** One block with adaLN-Zero on tokens [B, N, E]; `modulations` are six tensors [B, 1, E]. */
-function ditBlock(
-  x: tf.Tensor,
-  params: DitBlockParams,
-  modulations: readonly tf.Tensor[],
+/** The wide and shallow head on latents `cut` into tokens, each modulated by its token of the condition [B, N, E]. */
+function headBlocks(
+  cut: tf.Tensor,
+  conditionBNE: tf.Tensor,
+  params: DitHeadParams,
   config: DitConfig,
   taps: Taps,
-  name: string,
-): tf.Tensor {
-  const [shift1, scale1, gate1, shift2, scale2, gate2] = modulations;
-  const attended = selfAttention(modulatedLayerNorm(x, shift1, scale1, NORM_EPS), params.attention, {
-    heads: config.heads,
-    eps: QK_NORM_EPS,
+): { x: tf.Tensor; shift: tf.Tensor; scale: tf.Tensor } {
+  const condition = params.projection ? linear(conditionBNE, params.projection) : conditionBNE;
+  const modulations = modulationsOf(condition, params.modulation), count = params.blocks.length; // each [B, N, W]
+  const shared = blockOptions(config, config.head!);
+  let x = linear(cut, params.tokens);
+  params.blocks.forEach((block, i) => {
+    x = ditBlock(x, block, modulations.slice(6 * i, 6 * i + 6), shared, taps, numbered("head", i));
   });
-  taps.set(`${name}.attention`, attended);
-  const middle = tf.add(x, tf.mul(attended, gate1));
-  const transformed = mlp(modulatedLayerNorm(middle, shift2, scale2, NORM_EPS), params.mlp, "gelu");
-  taps.set(`${name}.mlp`, transformed);
-  const result = tf.add(middle, tf.mul(transformed, gate2));
-  taps.set(name, result);
-  return result;
+  return { x, shift: modulations[6 * count], scale: modulations[6 * count + 1] };
 }
 
-function blockName(index: number): string {
-  return `block${String(index).padStart(2, "0")}`;
+/** Shifts, scales and gates from a condition [B, M, E]: tensors [B, M, E] in their order. */
+function modulationsOf(condition: tf.Tensor, params: LinearParams): tf.Tensor[] {
+  const [batch, tokens, width] = condition.shape, all = linear(silu(condition), params);
+  const count = all.shape[2]! / width;
+  if (tokens > 1) return tf.split(all, count, 2);
+  return tf.split(tf.reshape(all, [batch, count, width]), count, 1);
+}
+
+/** [B, E], or [1, E] for one time. */
+function embedTimes(tB: tf.Tensor, params: TimeParams): tf.Tensor {
+  const features = params.frequencies
+    ? fourierFeatures(tB, params.frequencies)
+    : timestepFrequencies(tB, TIME_FEATURES);
+  return linear(silu(linear(features, params.fc1)), params.fc2);
+}
+
+/** Latents [B, N, Z] as tokens of the transformer, [B, N / p², p²·Z]. */
+function cutLatents(zBNZ: tf.Tensor, { grid, channels, patchSize = 1 }: DitConfig): tf.Tensor {
+  if (patchSize === 1) return zBNZ;
+  return patchify(tf.reshape(zBNZ, [zBNZ.shape[0], grid, grid, channels]), patchSize);
+}
+
+/** The inverse of {@linkcode cutLatents} for any number of channels. */
+function joinLatents(tokens: tf.Tensor, config: DitConfig): tf.Tensor {
+  const { grid, patchSize = 1 } = config, side = tokenGrid(config);
+  if (patchSize === 1) return tokens;
+  const joined = unpatchify(tokens, side, side, patchSize);
+  return tf.reshape(joined, [joined.shape[0], grid * grid, joined.shape[3]!]);
+}
+
+function numbered(kind: "block" | "head", index: number): string {
+  return `${kind}${String(index).padStart(2, "0")}`;
 }
 
 /** Collects the intermediates that were asked for. */

@@ -1,11 +1,12 @@
 /**
- * Files of labelled latents: what a diffusion transformer is trained on when images are encoded only once.
+ * Labelled latents in files: what a diffusion transformer is trained on when images are encoded only once.
  *
  * @module
  */
 import { DataError, float32, type HostTensor, int32 } from "novae/tensor/mod.ts";
 import { type NpyArray, readNpz, readSafetensors, writeNpz, writeSafetensors } from "novae/io/mod.ts";
-import type { LatentData } from "./training_data.ts";
+import { type LatentSet, normalizeLatents } from "novae/autoencoder/mod.ts";
+import type { LatentData, StoredLatents } from "./training_data.ts";
 
 /** Latents as an autoencoder encodes them, not normalised, with their labels. */
 export interface LabelledLatents extends LatentData {
@@ -62,8 +63,26 @@ export async function readLatents(path: string): Promise<LabelledLatents> {
   return { latents: values, labels: Int32Array.from(labels.data as ArrayLike<number>, Number), space };
 }
 
+/**
+ * Latents in shards as a training takes them: normalised with their statistics, read step by step, in both orientations
+ * where they are there.
+ *
+ * @param set from `openLatents`; it stays open.
+ */
+export function storedLatents(set: LatentSet): StoredLatents {
+  const { labels, stats } = set, { flip } = set.config;
+  return {
+    shape: [set.count, ...set.shape],
+    labels,
+    flip,
+    read: async (indices, mirrored) => normalizeLatents(await set.read(indices, mirrored), stats),
+  };
+}
+
 function isNpz(path: string): boolean {
   if (path.endsWith(".npz")) return true;
   if (path.endsWith(".safetensors")) return false;
-  throw new DataError(`Cannot use latents ${path}: the name must end in .npz or .safetensors`);
+  throw new DataError(
+    `Cannot use latents ${path}: it must be a folder of them, or a file whose name ends in .npz or .safetensors`,
+  );
 }

@@ -14,6 +14,8 @@ export * from "./latent_sampler.ts";
 export * from "./losses.ts";
 export * from "./noise.ts";
 export * from "./path.ts";
+export * from "./published_dit.ts";
+export type { DitNaming } from "./published_names.ts";
 export {
   type FollowOptions,
   sample,
@@ -30,6 +32,7 @@ export type {
   SampleRequest,
   WeakModel,
 } from "./sampling.ts";
+export * from "./sizes.ts";
 export {
   type Sampler,
   type SamplerName,

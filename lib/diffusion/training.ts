@@ -27,7 +27,12 @@ import {
 import type { DitConfig } from "./config.ts";
 import { dit, type DitParams, initDit } from "./dit.ts";
 import { pathPoint, velocityLoss } from "./path.ts";
-import { type DiffusionBatch, diffusionBatches, type LatentData } from "./training_data.ts";
+import {
+  type DiffusionBatch,
+  diffusionBatches,
+  type LatentData,
+  type StoredLatents,
+} from "./training_data.ts";
 import {
   type DiffusionTrainingInput,
   type DiffusionTrainingSettings,
@@ -58,8 +63,8 @@ export interface DiffusionMetrics<T = tf.Tensor> {
 export interface TrainDiffusionOptions {
   /** Shape of the transformer. */
   readonly config: DitConfig;
-  /** What it learns to make. */
-  readonly data: LatentData;
+  /** What it learns to make: latents in memory, or in files that are read as they are needed. */
+  readonly data: LatentData | StoredLatents;
   /** How it learns. */
   readonly settings: DiffusionTrainingInput;
   /** Where the updates run. Default `auto`. */
@@ -142,7 +147,7 @@ export function diffusionTrainStep(
 }
 
 /**
- * Trains a diffusion transformer on latents in memory.
+ * Trains a diffusion transformer on latents.
  *
  * On the `cpu` device a training that is resumed from a checkpoint equals an uninterrupted one bit for bit.
  *

@@ -27,12 +27,30 @@ export interface DiffusionBatch<T = HostTensor> {
   emaDecay: T;
 }
 
-/** Latents to train on. */
+/** Latents to train on, in memory. */
 export interface LatentData {
   /** Normalised latents [count, N, Z], float32. */
   readonly latents: HostTensor;
   /** Label of each, in [0, L). */
   readonly labels: ArrayLike<number>;
+}
+
+/** Latents to train on that are read when a step needs them. */
+export interface StoredLatents {
+  /** Shape of all of them, [count, N, Z]. */
+  readonly shape: readonly [number, number, number];
+  /** Label of each, in [0, L). */
+  readonly labels: ArrayLike<number>;
+  /** Whether the latents of the mirror images are there too; each step then draws one of the two for each image. */
+  readonly flip: boolean;
+  /**
+   * Reads normalised latents.
+   *
+   * @param indices which, in any order, with repetitions.
+   * @param mirrored one an index: non-zero for those of the mirror image; all zero without `flip`.
+   * @returns [B, N, Z], float32.
+   */
+  read(indices: Int32Array, mirrored: Uint8Array): Promise<HostTensor>;
 }
 
 /**
@@ -46,16 +64,17 @@ export interface LatentData {
  */
 export function diffusionBatches(
   config: DitConfig,
-  data: LatentData,
+  data: LatentData | StoredLatents,
   settings: DiffusionTrainingSettings,
-): (step: number) => DiffusionBatch {
-  checkData(config, data);
+): (step: number) => Promise<DiffusionBatch> {
+  const stored = "latents" in data ? inMemory(data) : data;
+  checkData(config, stored);
   const { batchSize, labelDropout, timeDistribution, timestepShift, emaHalflifeImages, emaWarmup } = settings;
   const rng = new Rng(settings.seed).split("diffusion-batch");
-  const order = epochOrder(rng, data.latents.shape[0]);
-  return (step) => {
+  const order = epochOrder(rng, stored.shape[0]);
+  return async (step) => {
     const indices = Int32Array.from({ length: batchSize }, (_, k) => order(step * batchSize + k));
-    const dataBNZ = gatherRows(data.latents, indices);
+    const dataBNZ = await stored.read(indices, drawMirrored(rng, step, batchSize, stored.flip));
     const dropped = rng.split("drop", step).uniform(batchSize);
     const labels = indices.map((i, k) => dropped[k] < labelDropout ? config.classes : data.labels[i]);
     const times = sampleTimes(rng.split("time", step), batchSize, timeDistribution, timestepShift);
@@ -96,14 +115,34 @@ function epochOrder(rng: Rng, count: number): (position: number) => number {
   };
 }
 
-function checkData(config: DitConfig, { latents, labels }: LatentData): void {
-  const wanted = [config.grid ** 2, config.channels];
-  const [count, ...rest] = latents.shape;
-  if (latents.dtype !== "float32" || count === 0 || rest.join() !== wanted.join()) {
+/** @throws DataError if they are not of rank 3 and float32. */
+function inMemory({ latents, labels }: LatentData): StoredLatents {
+  const { dtype, shape } = latents;
+  if (dtype !== "float32" || shape.length !== 3) {
     throw new DataError(
-      `Cannot train on latents: wanted float32 [1 or more, ${wanted.join(", ")}], got ${latents.dtype} [${
-        latents.shape.join(", ")
-      }]`,
+      `Cannot train on latents: wanted float32 [count, N, Z], got ${dtype} [${shape.join(", ")}]`,
+    );
+  }
+  return {
+    shape: [shape[0], shape[1], shape[2]],
+    labels,
+    flip: false,
+    read: (indices) => Promise.resolve(gatherRows(latents, indices)),
+  };
+}
+
+/** Each image of a batch is seen in one of its two orientations, with the same chance. */
+function drawMirrored(rng: Rng, step: number, count: number, flip: boolean): Uint8Array {
+  if (!flip) return new Uint8Array(count);
+  return Uint8Array.from(rng.split("mirror", step).uniform(count), (u) => u < 0.5 ? 1 : 0);
+}
+
+function checkData(config: DitConfig, { shape, labels }: StoredLatents): void {
+  const wanted = [config.grid ** 2, config.channels];
+  const [count, ...rest] = shape;
+  if (count === 0 || rest.join() !== wanted.join()) {
+    throw new DataError(
+      `Cannot train on latents: wanted [1 or more, ${wanted.join(", ")}], got [${shape.join(", ")}]`,
     );
   }
   if (labels.length !== count) {

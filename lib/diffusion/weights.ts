@@ -17,8 +17,8 @@ import {
 } from "novae/tensor/mod.ts";
 import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { readSafetensors, writeSafetensors } from "novae/io/mod.ts";
-import { type DitConfig, ditShapes, isShape, parseDitConfig } from "./config.ts";
-import type { DitParams } from "./dit.ts";
+import { type DitConfig, parseDitConfig } from "./config.ts";
+import { type DitParams, ditShapes, isShape } from "./dit_params.ts";
 
 /** A diffusion transformer with what is needed to use it. */
 export interface DiffusionModel {
@@ -40,6 +40,8 @@ export interface ExpectedDiffusion {
   readonly config?: DitConfig;
   /** Name of the latent space. */
   readonly space?: string;
+  /** Hash of the autoencoder that will decode; refuses a model whose metadata say `autoencoder` and name another. */
+  readonly autoencoder?: string;
 }
 
 const FORMAT = "novae.diffusion.1";
@@ -105,6 +107,14 @@ export async function loadDiffusion(
       `Cannot load diffusion model ${path}: latent space must be ${expected.space}, got ${space}`,
     );
   }
+  const { autoencoder } = rest, wanted = expected.autoencoder ?? autoencoder;
+  if (autoencoder !== undefined && autoencoder !== wanted) {
+    throw new CheckpointError(
+      `Cannot load diffusion model ${path}: it was trained on latents of autoencoder ${
+        autoencoder.slice(0, 12)
+      }…, got ${wanted.slice(0, 12)}…`,
+    );
+  }
   const { params, mean, std } = fittedTensors(`Cannot load weights ${path}`, tensors, config);
   return { config, params, space, latents: { mean, std, count: Number(latentCount) }, metadata: rest };
 }
@@ -126,11 +136,11 @@ function storedConfig(path: string, text: string | undefined): DitConfig {
  * @throws CheckpointError naming the first setting that differs.
  */
 export function requireSameConfig(path: string, wanted: DitConfig, got: DitConfig): void {
-  for (const key of Object.keys(wanted) as (keyof DitConfig)[]) {
-    if (wanted[key] === got[key]) continue;
-    throw new CheckpointError(
-      `Cannot use diffusion model ${path}: ${key} must be ${wanted[key]}, got ${got[key]}`,
-    );
+  const [ours, theirs] = [wanted, got].map((config) => new Map(Object.entries(parseDitConfig(config))));
+  for (const key of new Set([...ours.keys(), ...theirs.keys()])) {
+    const [want, have] = [ours, theirs].map((config) => JSON.stringify(config.get(key)) ?? "the default");
+    if (want === have) continue;
+    throw new CheckpointError(`Cannot use diffusion model ${path}: ${key} must be ${want}, got ${have}`);
   }
 }
 

@@ -4,53 +4,31 @@
  * @module
  */
 import { join } from "node:path";
-import type * as tf from "@tensorflow/tfjs";
-import { ConfigError, float32, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
-import {
-  type DeviceName,
-  type DeviceTensor,
-  disposeTree,
-  jit,
-  read,
-  resolveDevice,
-} from "novae/engine/mod.ts";
+import { ConfigError, type HostTensor } from "novae/tensor/mod.ts";
+import { type DeviceName, type DeviceTensor, disposeTree, expectDevice, read } from "novae/engine/mod.ts";
 import { pathExists, writeJson } from "novae/io/mod.ts";
 import {
   type Dataset,
+  type EncodeProgress,
+  encodeShards,
+  type EncodeShardsOptions,
+  flipHorizontal,
   type ImageFiles,
-  type ShardProgress,
-  type ShardRows,
-  writeShards,
-  type WriteShardsOptions,
+  openImageBatches,
 } from "novae/data/mod.ts";
 import { countVitParams } from "./config.ts";
 import { DinoEncoder, type DinoFeatures, hashEncoder } from "./encoder.ts";
-import {
-  type ExtractionPlan,
-  type ExtractionSettings,
-  type FeatureForm,
-  planExtraction,
-} from "./extraction_plan.ts";
-import { type ImageBatches, openImageBatches } from "./image_batches.ts";
+import { type ExtractionSettings, type FeatureForm, planExtraction } from "./extraction_plan.ts";
 import type { LoadedEncoder } from "./load_encoder.ts";
+import { withoutFraming } from "./preprocessing.ts";
 
 export type { ExtractionSettings, TokenChoice } from "./extraction_plan.ts";
 
 /** How far an extraction is. */
-export interface ExtractionProgress {
-  /** Images whose features are there. */
-  readonly done: number;
-  /** Images in all. */
-  readonly total: number;
-  /** Images that this call encoded; the rest was there or came from other processes. */
-  readonly made: number;
-  /** Something a person should know: a damaged shard that is made again. */
-  readonly note?: string;
-}
+export type ExtractionProgress = EncodeProgress;
 
 /** Options of {@link extractFeatures}. */
-export interface ExtractionOptions
-  extends ExtractionSettings, Pick<WriteShardsOptions, "verify" | "heartbeatSec" | "staleSec"> {
+export interface ExtractionOptions extends ExtractionSettings, EncodeShardsOptions {
   /** The images: a data set in memory, or files of any number. */
   readonly images: Dataset | ImageFiles;
   /** The encoder, from `loadEncoder`. */
@@ -64,8 +42,6 @@ export interface ExtractionOptions
   readonly device?: DeviceName;
   /** Threads that decode image files; one a core, but at most 16, if omitted. */
   readonly workers?: number;
-  /** Told of each batch, of each shard, and of what is wrong with one. */
-  readonly onProgress?: (progress: ExtractionProgress) => void;
 }
 
 /** What an extraction came to. */
@@ -123,33 +99,21 @@ export async function extractFeatures(
     batchSize: Math.min(batchSize, rowsPerShard, count),
     workers: options.workers,
   });
-  const encoder = new DinoEncoder(loaded.config, loaded.params, {
-    device,
-    preprocessing: batches.preprocessing,
-  });
-  const progress = new Progress(count, options.onProgress);
-  const work = new Extraction(encoder, batches, plan, options, (rows) => progress.encoded(rows));
+  const preprocessing = batches.framed ? withoutFraming(plan.preprocessing) : plan.preprocessing;
+  const encoder = new DinoEncoder(loaded.config, loaded.params, { device, preprocessing });
   try {
-    await writeShards(folder, plan.shards, (first, last) => work.makeShard(first, last), {
-      verify: options.verify,
-      heartbeatSec: options.heartbeatSec,
-      staleSec: options.staleSec,
-      atOnce: 2,
-      inputsOf: batches.inputsOf,
-      onProgress: (shards) => progress.shards(shards),
-    });
+    const { made, imagesPerSec } = await encodeShards(folder, {
+      plan: plan.shards,
+      batches,
+      tensors: plan.tensors,
+      encode: (imageUnitBHWC) => encodeForms(encoder, imageUnitBHWC, plan.forms, options),
+    }, options);
     await recordEncoder(folder, loaded, hash);
+    const wallSec = (performance.now() - started) / 1000;
+    return { count, made, tensors: plan.tensors, encoderHash: hash, wallSec, imagesPerSec };
   } finally {
     await encoder.dispose();
   }
-  return {
-    count,
-    made: progress.made,
-    tensors: Object.fromEntries(plan.forms.map(({ name, shape }) => [name, shape])),
-    encoderHash: hash,
-    wallSec: (performance.now() - started) / 1000,
-    imagesPerSec: progress.imagesPerSec,
-  };
 }
 
 function expectBatchSize(batchSize: number): void {
@@ -157,17 +121,6 @@ function expectBatchSize(batchSize: number): void {
   throw new ConfigError(
     `Cannot extract features: batch size must be a positive whole number, got ${batchSize}`,
   );
-}
-
-/** Runs a tiny graph, so that a device that is not there is told before anything is written. */
-async function expectDevice(name: DeviceName): Promise<void> {
-  const { device } = await resolveDevice(name);
-  const probe = jit((x: tf.Tensor) => x.add(1), { device, name: "probe" });
-  try {
-    disposeTree(await probe({ dtype: "float32", shape: [1], data: Float32Array.of(0) }));
-  } finally {
-    await probe.dispose();
-  }
 }
 
 async function recordEncoder(
@@ -180,109 +133,26 @@ async function recordEncoder(
   await writeJson(path, { hash, family, parameters: countVitParams(config), settings: config, source });
 }
 
-/** Makes the rows of shards. Several may be in the making: one is encoded while images of the next are decoded. */
-class Extraction {
-  readonly #encoder: DinoEncoder;
-  readonly #batches: ImageBatches;
-  readonly #plan: ExtractionPlan;
-  readonly #options: ExtractionSettings;
-  readonly #onEncoded: (rows: number) => void;
-  /** Ends when the shard before is encoded. */
-  #turn: Promise<void> = Promise.resolve();
-  #failure: { readonly error: unknown } | null = null;
-
-  constructor(
-    encoder: DinoEncoder,
-    batches: ImageBatches,
-    plan: ExtractionPlan,
-    options: ExtractionSettings,
-    onEncoded: (rows: number) => void,
-  ) {
-    this.#encoder = encoder;
-    this.#batches = batches;
-    this.#plan = plan;
-    this.#options = options;
-    this.#onEncoded = onEncoded;
+/** The tokens that are kept of a batch of images, and those of their mirror images. */
+async function encodeForms(
+  encoder: DinoEncoder,
+  images: HostTensor,
+  forms: readonly FeatureForm[],
+  { lastBlocks = 0, norm }: ExtractionSettings,
+): Promise<Record<string, HostTensor>> {
+  const out: Record<string, HostTensor> = {};
+  for (const mirrored of [false, true]) {
+    const wanted = forms.filter((form) => form.mirrored === mirrored);
+    if (wanted.length === 0) continue;
+    const seen = mirrored ? flipHorizontal(images, new Uint8Array(images.shape[0]).fill(1)) : images;
+    const features = await encoder.featuresOnDevice(seen, lastBlocks > 0 ? { lastBlocks, norm } : {});
+    for (const form of wanted) out[form.name] = await read(tokensOf(features, form));
+    disposeTree(features);
   }
-
-  async makeShard(first: number, last: number): Promise<ShardRows> {
-    const next = this.#batches.of(first, last), before = this.#turn;
-    const { promise, resolve: giveTurn } = Promise.withResolvers<void>();
-    this.#turn = promise;
-    await before;
-    try {
-      if (this.#failure !== null) throw this.#failure.error;
-      return { tensors: await this.#encode(first, last, next), labels: this.#batches.labels(first, last) };
-    } catch (error) {
-      this.#failure ??= { error };
-      throw error;
-    } finally {
-      giveTurn();
-    }
-  }
-
-  async #encode(
-    first: number,
-    last: number,
-    next: () => Promise<HostTensor>,
-  ): Promise<Record<string, HostTensor>> {
-    const { forms } = this.#plan, { lastBlocks = 0, norm } = this.#options, { batchSize } = this.#batches;
-    const out = forms.map(({ shape }) => new Float32Array((last - first) * sizeOf(shape)));
-    for (let start = first; start < last; start += batchSize) {
-      const wanted = lastBlocks > 0 ? { lastBlocks, norm } : {}, rows = Math.min(batchSize, last - start);
-      const features = await this.#encoder.featuresOnDevice(await next(), wanted);
-      for (const [i, form] of forms.entries()) {
-        const { data } = await read(tokensOf(features, form)), width = sizeOf(form.shape);
-        out[i].set(data.subarray(0, rows * width) as Float32Array, (start - first) * width);
-      }
-      disposeTree(features);
-      this.#onEncoded(rows);
-    }
-    return Object.fromEntries(
-      forms.map(({ name, shape }, i) => [name, float32(out[i], [last - first, ...shape])]),
-    );
-  }
+  return out;
 }
 
 function tokensOf(features: DinoFeatures<DeviceTensor>, { block, kind }: FeatureForm): DeviceTensor {
   const { clsBD, patchesBND } = block === null ? features : features.lastBlocks![block];
   return kind === "cls" ? clsBD : patchesBND;
-}
-
-/** Joins what is known of shards and of batches. */
-class Progress {
-  made = 0;
-  readonly #total: number;
-  readonly #tell: ExtractionOptions["onProgress"];
-  /** Rows of the shards that came from elsewhere. */
-  #others = 0;
-  #first: { readonly at: number; readonly made: number } | null = null;
-  #lastAt = 0;
-
-  constructor(total: number, tell: ExtractionOptions["onProgress"]) {
-    this.#total = total;
-    this.#tell = tell;
-  }
-
-  get imagesPerSec(): number | null {
-    if (this.#first === null || this.made === this.#first.made) return null;
-    return 1000 * (this.made - this.#first.made) / (this.#lastAt - this.#first.at);
-  }
-
-  encoded(rows: number): void {
-    this.made += rows;
-    this.#lastAt = performance.now();
-    this.#first ??= { at: this.#lastAt, made: this.made };
-    this.#report();
-  }
-
-  shards({ done, made, note }: ShardProgress): void {
-    this.#others = done - made;
-    this.#report(note);
-  }
-
-  #report(note?: string): void {
-    const done = Math.min(this.#others + this.made, this.#total);
-    this.#tell?.({ done, total: this.#total, made: this.made, ...note !== undefined && { note } });
-  }
 }

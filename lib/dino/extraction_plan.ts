@@ -5,7 +5,15 @@
  */
 import { ConfigError } from "novae/tensor/mod.ts";
 import type { PixelSize } from "novae/io/mod.ts";
-import { type Dataset, framedSize, type ImageFiles, planFrame, type ShardPlan } from "novae/data/mod.ts";
+import {
+  type Dataset,
+  framedSize,
+  type ImageFiles,
+  isImageFiles,
+  planFrame,
+  type ShardPlan,
+  usualShardRows,
+} from "novae/data/mod.ts";
 import type { VitConfig } from "./config.ts";
 import { type Preprocessing, preprocessingAt } from "./preprocessing.ts";
 
@@ -16,6 +24,8 @@ export type TokenChoice = "cls" | "patches" | "both";
 export interface ExtractionSettings {
   /** Which tokens are kept; both if omitted. */
   readonly tokens?: TokenChoice;
+  /** Whether the tokens of the mirror images are kept beside them, as `mirrored.cls` and so on; false if omitted. */
+  readonly flip?: boolean;
   /**
    * Number of last blocks whose tokens are kept, as `block10.cls`, `block10.patches`, `block11.cls` …; 0, the default,
    * keeps the tokens behind the last block as `cls` and `patches`.
@@ -39,6 +49,8 @@ export interface FeatureForm {
   readonly block: number | null;
   /** Which tokens. */
   readonly kind: "cls" | "patches";
+  /** Whether it is of the mirror images. */
+  readonly mirrored: boolean;
   /** Shape of one row. */
   readonly shape: readonly number[];
 }
@@ -53,14 +65,8 @@ export interface ExtractionPlan {
   readonly size: PixelSize;
   /** Tensors of each row. */
   readonly forms: readonly FeatureForm[];
-}
-
-/** Largest shard that is chosen, and its most rows. */
-const SHARD_BYTES = 64e6, SHARD_ROWS = 1024;
-
-/** Whether images are files rather than a data set in memory. */
-export function isImageFiles(images: Dataset | ImageFiles): images is ImageFiles {
-  return "contentOf" in images;
+  /** Their shapes by name. */
+  readonly tensors: Readonly<Record<string, readonly number[]>>;
 }
 
 /**
@@ -85,7 +91,9 @@ export function planExtraction(
     ? encoder.preprocessing
     : preprocessingAt(encoder.preprocessing, settings.size);
   const size = sizeOfImages(images, preprocessing), grid = gridOf(size, encoder.config);
-  const forms = featureForms(tokens, lastBlocks, encoder.config, grid[0] * grid[1]);
+  const plain = featureForms(tokens, lastBlocks, encoder.config, grid[0] * grid[1]);
+  const forms = settings.flip ? [...plain, ...plain.map(mirroredForm)] : plain;
+  const shapes = Object.fromEntries(forms.map(({ name, shape }) => [name, shape]));
   const config = {
     kind: "dino-features",
     encoder: { hash: encoder.hash, family: encoder.family, settings: encoder.config },
@@ -96,9 +104,15 @@ export function planExtraction(
     tokens,
     lastBlocks,
     norm,
+    ...(settings.flip && { flip: true }),
   };
-  const rowsPerShard = settings.rowsPerShard ?? usualRows(forms, dtype === "float16" ? 2 : 4);
-  return { shards: { config, count: images.size, rowsPerShard, dtype }, preprocessing, size, forms };
+  const rowsPerShard = settings.rowsPerShard ?? usualShardRows(shapes, dtype);
+  const shards = { config, count: images.size, rowsPerShard, dtype };
+  return { shards, preprocessing, size, forms, tensors: shapes };
+}
+
+function mirroredForm(form: FeatureForm): FeatureForm {
+  return { ...form, name: `mirrored.${form.name}`, mirrored: true };
 }
 
 function gridOf({ height, width }: PixelSize, { patchSize }: VitConfig): [number, number] {
@@ -154,17 +168,18 @@ function featureForms(
 ): FeatureForm[] {
   const kinds = tokens === "both" ? ["cls", "patches"] as const : [tokens];
   const shapes = { cls: [width], patches: [patches, width] };
-  if (lastBlocks === 0) return kinds.map((kind) => ({ name: kind, block: null, kind, shape: shapes[kind] }));
+  const mirrored = false;
+  if (lastBlocks === 0) {
+    return kinds.map((kind) => ({ name: kind, block: null, kind, mirrored, shape: shapes[kind] }));
+  }
   return Array.from({ length: lastBlocks }, (_, block) => {
     const number = String(depth - lastBlocks + block).padStart(2, "0");
-    return kinds.map((kind) => ({ name: `block${number}.${kind}`, block, kind, shape: shapes[kind] }));
+    return kinds.map((kind) => ({
+      name: `block${number}.${kind}`,
+      block,
+      kind,
+      mirrored,
+      shape: shapes[kind],
+    }));
   }).flat();
-}
-
-function usualRows(forms: readonly FeatureForm[], bytes: number): number {
-  const row = forms.reduce(
-    (sum, { shape }) => sum + bytes * shape.reduce((product, extent) => product * extent, 1),
-    0,
-  );
-  return Math.max(1, Math.min(SHARD_ROWS, 2 ** Math.floor(Math.log2(SHARD_BYTES / row))));
 }

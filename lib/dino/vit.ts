@@ -13,6 +13,7 @@ import {
   mlp,
   type MlpParams,
   norm,
+  patchify,
   ropeTable2d,
   scaledRopeTable2d,
   selfAttention,
@@ -165,23 +166,6 @@ function tokensOf(x: tf.Tensor, { registers, width }: VitConfig): VitTokens {
   }
   const [cls, registersBRD, patchesBND] = tf.split(x, [1, registers, tokens - 1 - registers], 1);
   return { clsBD: clsBD(cls), registersBRD, patchesBND };
-}
-
-/**
- * Cuts images into patches, row by row, each flattened in the order row, column, channel.
- *
- * @param imageBHWC [B, H, W, C].
- * @returns [B, I·J, p·p·C].
- */
-export function patchify(imageBHWC: tf.Tensor, patchSize: number): tf.Tensor {
-  const [batch, height, width, channels] = imageBHWC.shape;
-  const rows = height / patchSize, cols = width / patchSize;
-  const cut = tf.reshape(imageBHWC, [batch, rows, patchSize, cols, patchSize * channels]);
-  return tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [
-    batch,
-    rows * cols,
-    patchSize * patchSize * channels,
-  ]);
 }
 
 type AttentionOptions = Parameters<typeof selfAttention>[2];

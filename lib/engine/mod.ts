@@ -21,6 +21,7 @@ export { probeDevices } from "./device_probe.ts";
 export type { DeviceReport } from "./device_probe.ts";
 export { DeviceTensor, disposeTree, read } from "./device_tensor.ts";
 export type { DeviceStorage, HostTree } from "./device_tensor.ts";
+export { expectDevice } from "./expect_device.ts";
 export { exportOnnx } from "./export.ts";
 export type { ExportedModel, ExportOptions } from "./export.ts";
 export { gelu, geluErf, silu } from "./fused_activation.ts";

@@ -137,16 +137,31 @@ export function classifier(
   params: ClassifierParams,
   config: ClassifierConfig,
 ): ClassifierOutput {
-  const stemStride = config.imageSize > FULL_RESOLUTION_SIZE ? 2 : 1;
-  let x: tf.Tensor = tf.mul(tf.sub(imageUnitBHWC, 0.5), 4); // about unit variance
-  x = silu(convNorm(x, params.stem, config, stemStride));
-  for (const stage of params.stages) {
-    const inner = silu(convNorm(x, stage.first, config, 2));
-    const shortcut = conv2d(averagePool2(x), stage.shortcut);
-    x = silu(tf.add(convNorm(inner, stage.second, config, 1), shortcut));
-  }
-  const featuresBD = tf.mean(x, [1, 2]);
+  const featuresBD = tf.mean(classifierMaps(imageUnitBHWC, params, config).at(-1)!, [1, 2]);
   return { featuresBD, logitsBL: linear(featuresBD, params.head) };
+}
+
+/**
+ * The maps of a classifier behind its first convolution and each of its stages, the finest first; what
+ * {@linkcode classifier} pools is the last.
+ *
+ * @param imageUnitBHWC pixels in [0, 1], [B, S, S, 3].
+ * @returns maps [B, S', S', C].
+ */
+export function classifierMaps(
+  imageUnitBHWC: tf.Tensor,
+  params: Pick<ClassifierParams, "stem" | "stages">,
+  config: ClassifierConfig,
+): tf.Tensor[] {
+  const stemStride = config.imageSize > FULL_RESOLUTION_SIZE ? 2 : 1;
+  const centred = tf.mul(tf.sub(imageUnitBHWC, 0.5), 4); // about unit variance
+  const maps: tf.Tensor[] = [silu(convNorm(centred, params.stem, config, stemStride))];
+  for (const stage of params.stages) {
+    const x = maps.at(-1)!, inner = silu(convNorm(x, stage.first, config, 2));
+    const shortcut = conv2d(averagePool2(x), stage.shortcut);
+    maps.push(silu(tf.add(convNorm(inner, stage.second, config, 1), shortcut)));
+  }
+  return maps;
 }
 
 /** Number of weights. */

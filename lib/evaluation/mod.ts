@@ -7,6 +7,7 @@
 export { GaussianStats } from "novae/analysis/mod.ts";
 export * from "./augmentation.ts";
 export * from "./classifier_file.ts";
+export * from "./classifier_maps.ts";
 export * from "./classifier_model.ts";
 export * from "./classifier_step.ts";
 export * from "./classifier_training.ts";

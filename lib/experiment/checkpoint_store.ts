@@ -5,7 +5,14 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import { CheckpointError, flattenTree, type HostTensor, isHostTensor, mapTree } from "novae/tensor/mod.ts";
+import {
+  CheckpointError,
+  flattenTree,
+  type HostTensor,
+  isBranch,
+  isHostTensor,
+  mapTree,
+} from "novae/tensor/mod.ts";
 import {
   describeDifference,
   fileError,
@@ -36,6 +43,11 @@ export interface Checkpoint<W, S> {
 export interface CheckpointStoreOptions {
   /** The resolved configuration; a checkpoint with another one is refused. */
   readonly config: unknown;
+  /**
+   * Settings that were added to the configuration later, with the values that trainings before them had: part of a
+   * configuration, with which an older checkpoint's is completed.
+   */
+  readonly former?: Readonly<Record<string, unknown>>;
   /** How many of the newest to keep; 2 if omitted, so that one is left if the newest is damaged. */
   readonly keepLast?: number;
   /** Told of damaged checkpoints that are passed over; `console.warn` if omitted. */
@@ -77,6 +89,7 @@ export class CheckpointStore {
   /** The folder. */
   readonly folder: string;
   readonly #config: unknown;
+  readonly #former: unknown;
   readonly #keepLast: number;
   readonly #warn: (line: string) => void;
 
@@ -86,12 +99,16 @@ export class CheckpointStore {
    * @param folder made with the first checkpoint if absent.
    * @throws RangeError if `keepLast` is not a whole number of at least 1.
    */
-  constructor(folder: string, { config, keepLast = 2, warn = console.warn }: CheckpointStoreOptions) {
+  constructor(
+    folder: string,
+    { config, former, keepLast = 2, warn = console.warn }: CheckpointStoreOptions,
+  ) {
     if (!Number.isInteger(keepLast) || keepLast < 1) {
       throw new RangeError(`Cannot keep checkpoints: keepLast must be whole and at least 1, got ${keepLast}`);
     }
     this.folder = folder;
     this.#config = JSON.parse(JSON.stringify(config ?? null));
+    this.#former = JSON.parse(JSON.stringify(former ?? {}));
     this.#keepLast = keepLast;
     this.#warn = warn;
   }
@@ -205,7 +222,7 @@ export class CheckpointStore {
   async #read(step: number): Promise<StateRecord> {
     const place = this.#place(step);
     const record = await readRecord(place);
-    const difference = firstDifference(record.config, this.#config);
+    const difference = firstDifference(completed(record.config, this.#former), this.#config);
     if (difference === null) return record;
     throw new CheckpointError(
       `Cannot use checkpoint ${place}: it belongs to another configuration, ${
@@ -268,6 +285,17 @@ export class CheckpointStore {
   #hidden(kind: "tmp" | "old", step: number): string {
     return join(this.folder, `.${kind}-step-${String(step).padStart(6, "0")}`);
   }
+}
+
+/** A configuration with the keys that it lacks, group by group. */
+function completed(config: unknown, former: unknown): unknown {
+  if (!isGroup(config) || !isGroup(former)) return config;
+  const entries = Object.entries(config).map(([key, value]) => [key, completed(value, former[key])]);
+  return { ...former, ...Object.fromEntries(entries) };
+}
+
+function isGroup(value: unknown): value is Record<string, unknown> {
+  return isBranch(value) && !Array.isArray(value);
 }
 
 /**

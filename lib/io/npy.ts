@@ -93,7 +93,7 @@ export function decodeOwnNpy(bytes: Uint8Array<ArrayBuffer>, what: string): NpyA
 /** What the header of an npy file tells. */
 export interface NpyHeader {
   /** Type of the elements, e.g. `<f4`. */
-  readonly type: keyof typeof NPY_WIDTHS;
+  readonly type: "<f4" | "<f2" | "<f8" | "<i4" | "<i8" | "|u1" | "|b1";
   /** Extents, outermost first. */
   readonly shape: readonly number[];
   /** Whether the first axis is contiguous. */
@@ -103,7 +103,15 @@ export interface NpyHeader {
 }
 
 /** Bytes an element, of the types that can be read. */
-const NPY_WIDTHS = { "<f4": 4, "<f2": 2, "<f8": 8, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1 } as const;
+const NPY_WIDTHS: Readonly<Record<NpyHeader["type"], number>> = {
+  "<f4": 4,
+  "<f2": 2,
+  "<f8": 8,
+  "<i4": 4,
+  "<i8": 8,
+  "|u1": 1,
+  "|b1": 1,
+};
 
 /** Longer headers are numpy's limit too, `max_header_size`. */
 const HEADER_LIMIT = 10_000;

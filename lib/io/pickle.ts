@@ -2,8 +2,8 @@
  * Python's pickles, interpreted without running anything: classes and functions are names, and a call of one is handed
  * to a host that makes a value of it.
  *
- * *Source*: CPython's `pickletools` (the instructions of protocols 2 to 5). *Differs*: the textual instructions of
- * protocols 0 and 1, the extension registry and out-of-band buffers are refused.
+ * *Source*: CPython's `pickletools` (the instructions of protocols 2 to 5, and Python 2's texts in them). *Differs*: the
+ * textual instructions of protocols 0 and 1, the extension registry and out-of-band buffers are refused.
  *
  * @module
  */
@@ -36,7 +36,12 @@ const FORBIDDEN_BUILTINS = /^(eval|exec|execfile|compile|__import__|open|input|b
  * @throws what the host's `fail` makes, if it is truncated, damaged or wants something forbidden.
  */
 export function loadPickle(bytes: Uint8Array, host: PickleHost): PickleValue {
-  const machine = new PickleMachine(bytes, host);
+  return runPickle(new PickleMachine(bytes, host));
+}
+
+/** {@link loadPickle} on a machine, which then tells by its place where the pickle ended. */
+export function runPickle(machine: PickleMachine): PickleValue {
+  const { host } = machine;
   for (let i = 0; i < INSTRUCTION_LIMIT; i++) {
     const at = machine.at, code = machine.uint(1);
     if (code === 0x2e) return machine.pop(); // STOP
@@ -71,6 +76,8 @@ const INSTRUCTIONS: ReadonlyMap<number, (m: PickleMachine) => void> = new Map<
   [0x8a, (m) => m.push(m.long(m.uint(1)))],
   [0x8b, (m) => m.push(m.long(m.uint(4)))],
   [0x47, (m) => m.pushNew(PLACE_BYTES, m.float())],
+  [0x54, (m) => m.push(m.text(m.uint(4)))],
+  [0x55, (m) => m.push(m.text(m.uint(1)))],
   [0x58, (m) => m.push(m.text(m.uint(4)))],
   [0x8c, (m) => m.push(m.text(m.uint(1)))],
   [0x8d, (m) => m.push(m.text(m.uint(8)))],

@@ -1,9 +1,9 @@
 /**
- * Weights in PyTorch's checkpoints (`torch.save` since 1.6: `.pth`, `.pt`, `.ckpt`, `.bin`), read without running
- * anything of them.
+ * Weights in PyTorch's checkpoints (`torch.save`: `.pth`, `.pt`, `.ckpt`, `.bin`), read without running anything of
+ * them.
  *
  * The file is a zip archive of a pickle, which is interpreted with the few classes that tensors need, and of storages,
- * which are read when a tensor asks for its part.
+ * which are read when a tensor asks for its part; before PyTorch 1.6 it was a pickle with the storages behind it.
  *
  * *Source*: https://pytorch.org/docs/stable/notes/serialization.html (layout of the archive).
  *
@@ -14,11 +14,11 @@ import { type ByteRanges, FileRanges } from "./byte_ranges.ts";
 import { MemoryBudget, memoryLimit } from "./memory_limit.ts";
 import { loadPickle } from "./pickle.ts";
 import type { PickleHost } from "./pickle_machine.ts";
-import { NumpyArray, NumpyType } from "./pickle_numpy.ts";
-import { PickleGlobal, PickleObject, type PickleValue } from "./pickle_values.ts";
-import { constructValue, isTensorPart } from "./pytorch_globals.ts";
+import type { PickleValue } from "./pickle_values.ts";
+import { buildValue, constructValue, isTensorPart, storageId } from "./pytorch_globals.ts";
+import { isLegacy, LEGACY_START_BYTES, readLegacy } from "./pytorch_legacy.ts";
 import { type StorageArchive, TorchStorage } from "./pytorch_tensor.ts";
-import { readZipDirectory, zipContentStart, type ZipEntry } from "./zip_directory.ts";
+import { readZipDirectory, zipContentStart, type ZipEntry, type ZipFailure } from "./zip_directory.ts";
 
 /** An opened checkpoint. */
 export interface PytorchCheckpoint {
@@ -41,16 +41,13 @@ export interface CheckpointOptions {
 
 const PICKLE_LIMIT = 1 << 29; // half a GiB: arrays of numpy lie within the pickle
 
-/** The first bytes of the format before 1.6: a pickle of a magic number. */
-const LEGACY = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-
 /**
  * Opens a checkpoint: its content is listed, its tensors are read when they are asked for.
  *
  * Views, shared storages and files of either byte order give dense little-endian tensors.
  *
- * @throws WeightsError if the file is missing, truncated, damaged, of the format before PyTorch 1.6, names a class or
- * function beyond tensors that is not asked for as a record, or needs more than eight times its size in memory.
+ * @throws WeightsError if the file is missing, truncated, damaged, names a class or function beyond tensors that is not
+ * asked for as a record, or needs more than eight times its size in memory.
  */
 export async function readPytorchCheckpoint(
   path: string,
@@ -72,7 +69,18 @@ export async function readCheckpoint(
 ): Promise<PytorchCheckpoint> {
   const fail = (why: string): WeightsError =>
     new WeightsError(`Cannot read weights ${path}: ${oneLine(why, 1000)}`);
-  await refuseOtherFormats(ranges, path, fail);
+  const isKnown = foreign === "record" ? () => true : isTensorPart;
+  const budget = () =>
+    new MemoryBudget(
+      memoryLimit(ranges.size),
+      (limit) =>
+        fail(`its content must need at most ${limit} bytes in memory, got more: the file may be hostile`),
+    );
+  const start = await ranges.read(0, Math.min(ranges.size, LEGACY_START_BYTES));
+  if (isLegacy(start)) return { path, ...await readLegacy(ranges, { fail, isKnown, budget }) };
+  if (start[0] !== 0x50 || start[1] !== 0x4b) {
+    throw fail("it must be a checkpoint of torch.save, got another format");
+  }
   const files = await readZipDirectory(ranges, fail);
   const root = [...files.keys()].map((name) => /^([^/]+)\/data\.pkl$/.exec(name)?.[1]).find((name) => name);
   if (root === undefined) {
@@ -91,30 +99,10 @@ export async function readCheckpoint(
   }
   const archive = { ranges, bigEndian: order === "big", fail };
   const pickle = await read("data.pkl") as Uint8Array;
-  const memory = new MemoryBudget(
-    memoryLimit(ranges.size),
-    (limit) =>
-      fail(`its content must need at most ${limit} bytes in memory, got more: the file may be hostile`),
-  );
-  const isKnown = foreign === "record" ? () => true : isTensorPart;
+  const memory = budget();
   const find = (key: string): ZipEntry | undefined => files.get(`${root}/data/${key}`);
   const tree = loadPickle(pickle, { ...checkpointHost(archive, find), memory, isKnown });
   return { path, tree, memoryBytes: memory.left };
-}
-
-async function refuseOtherFormats(
-  ranges: ByteRanges,
-  path: string,
-  fail: StorageArchive["fail"],
-): Promise<void> {
-  const start = await ranges.read(0, Math.min(ranges.size, LEGACY.length));
-  if (LEGACY.every((byte, i) => start[i] === byte)) {
-    const convert = `import torch; torch.save(torch.load('${path}', map_location='cpu'), 'converted.pth')`;
-    throw fail(`it is of the format before PyTorch 1.6: convert it with python3 -c "${convert}"`);
-  }
-  if (start[0] !== 0x50 || start[1] !== 0x4b) {
-    throw fail("it must be a zip archive of torch.save, got another format");
-  }
 }
 
 /** Reads a file of the archive. Checksums are not looked at: torch.save can be told not to compute them. */
@@ -137,22 +125,20 @@ function checkpointHost(
   archive: StorageArchive,
   entryOf: (key: string) => ZipEntry | undefined,
 ): Omit<PickleHost, "memory" | "isKnown"> {
+  const { ranges, fail } = archive;
   return {
-    fail: archive.fail,
+    fail,
     call: constructValue,
+    build: buildValue,
     persistent(id) {
-      const [kind, type, key, , elements] = Array.isArray(id) ? id : [];
-      if (kind !== "storage" || !(type instanceof PickleGlobal) || typeof key !== "string") {
-        throw archive.fail("its pickle refers to something that is no storage");
-      }
+      const { type, key, elements } = storageId(id, fail);
       const entry = entryOf(key);
-      if (entry === undefined) throw archive.fail(`storage ${key} is missing from the archive`);
-      return new TorchStorage(archive, key, type, elements, entry);
-    },
-    build(target, state) {
-      if (target instanceof PickleObject || target instanceof NumpyArray || target instanceof NumpyType) {
-        target.build(state);
-      } // the state of anything else, such as `_metadata` of a state_dict, says nothing of weights
+      if (entry === undefined) throw fail(`storage ${key} is missing from the archive`);
+      if (entry.method !== 0 || entry.bytes !== entry.packedBytes) {
+        throw fail(`storage ${key} must be stored uncompressed, as torch.save does`);
+      }
+      const start = async (fail: ZipFailure) => await zipContentStart(ranges, entry, fail);
+      return new TorchStorage(archive, key, type, elements, { bytes: entry.bytes, start });
     },
   };
 }

@@ -37,6 +37,38 @@ export function constructValue(callee: PickleGlobal, args: PickleValue[]): Pickl
   return new PickleObject(String(callee), args);
 }
 
+/** Gives a value its state; the state of what is no tensor, such as `_metadata` of a state_dict, says nothing of weights. */
+export function buildValue(target: PickleValue, state: PickleValue): void {
+  if (target instanceof PickleObject || target instanceof NumpyArray || target instanceof NumpyType) {
+    target.build(state);
+  }
+}
+
+/** What a pickle says of a storage outside of it. */
+export interface StorageId {
+  /** Class of the storage. */
+  readonly type: PickleGlobal;
+  /** Its name in the file. */
+  readonly key: string;
+  /** Number of its elements. */
+  readonly elements: PickleValue;
+  /** Which part of it is meant; null for all. */
+  readonly view: PickleValue;
+}
+
+/**
+ * Reads the name by which a pickle refers to a storage.
+ *
+ * @throws what `fail` makes, if it names something else.
+ */
+export function storageId(id: PickleValue, fail: (why: string) => Error): StorageId {
+  const [kind, type, key, , elements, view = null] = Array.isArray(id) ? id : [];
+  if (kind !== "storage" || !(type instanceof PickleGlobal) || typeof key !== "string") {
+    throw fail("its pickle refers to something that is no storage");
+  }
+  return { type, key, elements, view };
+}
+
 /** Python 2 had other names for its modules, and protocol 2 keeps them; numpy 2 moved its own. */
 function canonicalName({ module, name }: PickleGlobal): string {
   const moved = module.replace(/^__builtin__$/, "builtins").replace(/^copy_reg$/, "copyreg")

@@ -1,5 +1,5 @@
 /**
- * Tensors of PyTorch checkpoints: views of storages, which are files of the archive.
+ * Tensors of PyTorch checkpoints: views of storages, which are parts of the file.
  *
  * @module
  */
@@ -17,9 +17,8 @@ import {
   swapBytes,
 } from "./stored_elements.ts";
 import { isRowMajor, toRowMajor } from "./strided.ts";
-import { zipContentStart, type ZipEntry } from "./zip_directory.ts";
 
-/** The archive that storages lie in. */
+/** The file that storages lie in. */
 export interface StorageArchive {
   /** Its bytes. */
   readonly ranges: ByteRanges;
@@ -27,6 +26,18 @@ export interface StorageArchive {
   readonly bigEndian: boolean;
   /** Makes the error for what cannot be read. */
   fail(why: string): Error;
+}
+
+/** Where a storage lies. */
+export interface StoragePlace {
+  /** Its size. */
+  readonly bytes: number;
+  /**
+   * Where its first byte is.
+   *
+   * @param fail makes the error for a place that cannot be found.
+   */
+  start(fail: (why: string) => Error): Promise<number>;
 }
 
 /** Elements by PyTorch's names of storages. */
@@ -57,7 +68,12 @@ const TYPES: Readonly<Record<string, StoredDType>> = {
   bool: "BOOL",
 };
 
-/** A storage: a run of elements in a file of the archive. */
+/** The elements of a class of storages; null if it is none that is known here, or each tensor tells them. */
+export function storedBy({ module, name }: PickleGlobal): StoredDType | null {
+  return /^torch(\.cuda)?$/.test(module) && Object.hasOwn(STORAGES, name) ? STORAGES[name] : null;
+}
+
+/** A storage: a run of elements in the file. */
 export class TorchStorage {
   /** It says nothing by itself. */
   readonly opaque = true;
@@ -68,10 +84,10 @@ export class TorchStorage {
   /** Type of its elements; null if it is not known here or told by each tensor. */
   readonly stored: StoredDType | null;
   readonly #archive: StorageArchive;
-  readonly #entry: ZipEntry;
+  readonly #place: StoragePlace;
 
   /**
-   * A storage that is stored plainly and in the size that it is said to have.
+   * A storage in the size that it is said to have.
    *
    * @param elements their number as the pickle says.
    */
@@ -80,30 +96,25 @@ export class TorchStorage {
     key: string,
     type: PickleGlobal,
     elements: PickleValue,
-    entry: ZipEntry,
+    place: StoragePlace,
   ) {
     this.key = key;
     this.type = String(type);
-    this.stored = /^torch(\.cuda)?$/.test(type.module) && Object.hasOwn(STORAGES, type.name)
-      ? STORAGES[type.name]
-      : null;
+    this.stored = storedBy(type);
     this.#archive = archive;
-    this.#entry = entry;
-    if (entry.method !== 0 || entry.bytes !== entry.packedBytes) {
-      throw archive.fail(`storage ${key} must be stored uncompressed, as torch.save does`);
-    }
+    this.#place = place;
     const width = this.stored ? STORED_WIDTHS[this.stored] : type.name === "UntypedStorage" ? 1 : null;
-    const needed = width === null ? entry.bytes : (typeof elements === "number" ? elements : NaN) * width;
-    if (entry.bytes !== needed) {
+    const needed = width === null ? place.bytes : (typeof elements === "number" ? elements : NaN) * width;
+    if (place.bytes !== needed) {
       throw archive.fail(
-        `storage ${key} of ${told(elements)} elements needs ${needed} bytes, got ${entry.bytes}`,
+        `storage ${key} of ${told(elements)} elements needs ${needed} bytes, got ${place.bytes}`,
       );
     }
   }
 
   /** Bytes in all. */
   get bytes(): number {
-    return this.#entry.bytes;
+    return this.#place.bytes;
   }
 
   /** Makes the error for what cannot be read. */
@@ -126,7 +137,7 @@ export class TorchStorage {
     const room = storedRoom(stored, dense ? count : 0);
     if (count === 0) return room.decode(what);
     const fail = (why: string): Error => this.fail(`storage ${this.key}: ${why}`);
-    const start = await zipContentStart(ranges, this.#entry, fail) + offset * width;
+    const start = await this.#place.start(fail) + offset * width;
     const bytes = dense ? room.bytes : new Uint8Array(extentOf(shape, stride) * width);
     await ranges.readInto(start, bytes);
     if (bigEndian) swapBytes(bytes, width);

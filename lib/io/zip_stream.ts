@@ -60,7 +60,9 @@ export async function writeZipStream(
       throw new RangeError(`Cannot write zip: ${text} must have ${bytes} bytes, got ${done}`);
     }
     await file.seek(start + CRC_PLACE, Deno.SeekMode.Start);
-    await writeAll(file, new Uint8Array(Uint32Array.of(crc).buffer)); // all of our machines are little-endian
+    const field = new DataView(new ArrayBuffer(4));
+    field.setUint32(0, crc, true);
+    await writeAll(file, joined(field));
     place = await file.seek(0, Deno.SeekMode.End);
     written.push({ name, bytes, crc, start });
   }

@@ -7,7 +7,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { HostTensor, Rng } from "novae/tensor/mod.ts";
 import { attention } from "novae/engine/mod.ts";
 import { initLinear, type InitLinearOptions, linear, type LinearParams } from "./linear.ts";
-import { initNorm, norm, type NormParams } from "./norm.ts";
+import { initNorm, norm, type NormParams, type RmsNormParams } from "./norm.ts";
 import { applyRope, type RopeTable } from "./positions.ts";
 
 /** Weights of self-attention: `qkv` maps D to 3·D (queries, keys, values), `proj` D to D. */
@@ -17,9 +17,9 @@ export interface AttentionParams<T = tf.Tensor> {
   /** [D, D]. */
   proj: LinearParams<T>;
   /** Normalisation of each query over the head width. */
-  qNorm?: NormParams<T>;
+  qNorm?: NormParams<T> | RmsNormParams<T>;
   /** Normalisation of each key over the head width. */
-  kNorm?: NormParams<T>;
+  kNorm?: NormParams<T> | RmsNormParams<T>;
 }
 
 /** Options of {@link initAttention}. */

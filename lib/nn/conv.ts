@@ -4,7 +4,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { float32, type HostTensor, type Rng, zeros } from "novae/tensor/mod.ts";
+import { expectShape, float32, type HostTensor, type Rng, zeros } from "novae/tensor/mod.ts";
 
 /** A convolution: kernel `[height, width, in, out]` and bias `[out]`. */
 export interface ConvParams<T = tf.Tensor> {
@@ -27,8 +27,11 @@ export interface InitConvOptions {
 export interface ConvOptions {
   /** Step in both directions. Default 1. */
   readonly stride?: number;
-  /** `same` pads with zeros so that the output has `ceil(input / stride)` rows and columns. Default `same`. */
-  readonly padding?: "same" | "valid";
+  /**
+   * `same` pads with zeros so that the output has `ceil(input / stride)` rows and columns; a number pads with as many
+   * on each side, as PyTorch does. Default `same`.
+   */
+  readonly padding?: "same" | "valid" | number;
 }
 
 /**
@@ -76,7 +79,7 @@ function convolve(xBHWC: tf.Tensor, weight: tf.Tensor, options: ConvOptions): tf
       `Cannot convolve: shape must be [any, any, any, ${inChannels}], got [${xBHWC.shape.join(", ")}]`,
     );
   }
-  if (kernel > 1 || stride > 1) {
+  if (kernel > 1 || stride > 1 || (typeof padding === "number" && padding > 0)) {
     return tf.conv2d(xBHWC as tf.Tensor4D, weight as tf.Tensor4D, stride, padding);
   }
   // A matrix product needs no window and has the cheaper gradient.
@@ -118,9 +121,43 @@ export function upsampleNearest2(xBHWC: tf.Tensor): tf.Tensor4D {
  * @returns `[B, out, H', W']`.
  */
 export function conv2dCHW(xBCHW: tf.Tensor, params: ConvParams, options: ConvOptions = {}): tf.Tensor4D {
-  const mapped = convolve(tf.transpose(xBCHW, [0, 2, 3, 1]), params.weight, options);
+  const mapped = convolveCHW(xBCHW, params.weight, options);
   const bias = tf.reshape(params.bias, [params.bias.size, 1, 1]);
-  return tf.add(tf.transpose(mapped, [0, 3, 1, 2]), bias) as tf.Tensor4D;
+  return tf.add(mapped, bias) as tf.Tensor4D;
+}
+
+/**
+ * {@linkcode conv2dCHW} without a bias.
+ *
+ * @param xBCHW `[B, in, H, W]`.
+ * @param weight kernel `[height, width, in, out]`.
+ * @returns `[B, out, H', W']`.
+ */
+export function convolveCHW(xBCHW: tf.Tensor, weight: tf.Tensor, options: ConvOptions = {}): tf.Tensor4D {
+  const mapped = convolve(tf.transpose(xBCHW, [0, 2, 3, 1]), weight, options);
+  return tf.transpose(mapped, [0, 3, 1, 2]) as tf.Tensor4D;
+}
+
+/**
+ * A kernel of PyTorch, `[out, in, height, width]`, in the layout of these convolutions, `[height, width, in, out]`.
+ *
+ * @throws TypeError if it is not of rank 4.
+ */
+export function kernelFromOIHW(kernel: HostTensor): HostTensor {
+  expectShape("Cannot reorder a kernel", kernel.shape, [null, null, null, null]);
+  const [outChannels, inChannels, height, width] = kernel.shape;
+  const data = new Float32Array(kernel.data.length);
+  let at = 0;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      for (let i = 0; i < inChannels; i++) {
+        for (let o = 0; o < outChannels; o++) {
+          data[at++] = kernel.data[((o * inChannels + i) * height + y) * width + x];
+        }
+      }
+    }
+  }
+  return float32(data, [height, width, inChannels, outChannels]);
 }
 
 /**

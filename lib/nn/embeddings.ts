@@ -35,6 +35,30 @@ export function timestepFrequencies(tB: tf.Tensor, dim = 256, maxPeriod = 10000)
 }
 
 /**
+ * Sine-cosine features of times at random frequencies, `[sin(2π t w_i), cos(2π t w_i)]`. The frequencies are fixed: no
+ * gradient goes back to them.
+ *
+ * *Source*: `GaussianFourierEmbedding` of bytetriper/RAE; random Fourier features (arXiv 2006.10739).
+ *
+ * @param tB times [B].
+ * @param frequenciesF w [F], drawn once from a normal distribution.
+ * @returns [B, 2·F].
+ */
+export function fourierFeatures(tB: tf.Tensor, frequenciesF: tf.Tensor): tf.Tensor {
+  const angles = tf.mul(tf.expandDims(tB, 1), tf.mul(fixed(frequenciesF), 2 * Math.PI));
+  return tf.concat([tf.sin(angles), tf.cos(angles)], -1);
+}
+
+/** The same values, to which no gradient goes back. */
+function fixed(x: tf.Tensor): tf.Tensor {
+  const op = tf.customGrad((...args) => ({
+    value: tf.clone(args[0] as tf.Tensor),
+    gradFunc: (dy: tf.Tensor | tf.Tensor[]) => tf.zerosLike(dy as tf.Tensor),
+  }));
+  return op(x);
+}
+
+/**
  * Initial table of an embedding, normal of standard deviation `std`.
  *
  * @param count number of entries; a table with a null class has one more than there are classes.

@@ -14,6 +14,7 @@ export * from "./linear.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./optimizer.ts";
+export * from "./patches.ts";
 export * from "./positions.ts";
 export * from "./pytorch_layout.ts";
 export * from "./resize.ts";

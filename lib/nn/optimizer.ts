@@ -113,11 +113,13 @@ function paces(
 /**
  * Scales gradients so that their joint Euclidean norm is at most `maxNorm`: `g · min(1, maxNorm / ‖g‖)`.
  *
+ * @param maxNorm null leaves the gradients as they are.
  * @returns the scaled tree and the norm before scaling.
  */
-export function clipByGlobalNorm<P>(grads: P, maxNorm: number): { grads: P; norm: tf.Scalar } {
+export function clipByGlobalNorm<P>(grads: P, maxNorm: number | null): { grads: P; norm: tf.Scalar } {
   const groups = new LeafGroups(grads), slopes = groups.gather(grads);
   const norm = tf.sqrt(slopes.map((g) => tf.sum(tf.square(g))).reduce((a, b) => tf.add(a, b))) as tf.Scalar;
+  if (maxNorm === null) return { grads, norm };
   const factor = tf.div(maxNorm, tf.maximum(norm, maxNorm));
   return { grads: groups.scatter(slopes.map((g) => tf.mul(g, factor))), norm };
 }

@@ -83,6 +83,39 @@ export function ropeTable2d(
 }
 
 /**
+ * Rotary positions of a grid by row and column number: angle `position · θ^(−4f/K)` for f = 0 … K/4 − 1, laid out as
+ * [row angles, column angles] twice over.
+ *
+ * *Source*: `VisionRotaryEmbeddingFast` of EVA, as LightningDiT and RAE use it. *Differs*: there the two channels of a
+ * pair are neighbours, here they are half a head apart; attention is the same if queries and keys are reordered alike.
+ *
+ * @param rows I, number of token rows.
+ * @param cols J, number of token columns.
+ * @param headDim K, a multiple of 4.
+ * @param theta base of the frequencies.
+ * @returns tables [I·J, K].
+ * @throws RangeError if `headDim` is no multiple of 4.
+ */
+export function axialRopeTable2d(
+  rows: number,
+  cols: number,
+  headDim: number,
+  theta = 10000,
+): RopeTable<HostTensor> {
+  requireMultipleOf4("Cannot make rotary positions: head width", headDim);
+  const quarter = headDim / 4, shape = [rows * cols, headDim];
+  const angles = Float64Array.from({ length: rows * cols * headDim }, (_, at) => {
+    const slot = at % (headDim / 2), token = Math.floor(at / headDim);
+    const position = slot < quarter ? Math.floor(token / cols) : token % cols;
+    return position * theta ** (-(slot % quarter) / quarter);
+  });
+  return {
+    cos: float32(Float32Array.from(angles, Math.cos), shape),
+    sin: float32(Float32Array.from(angles, Math.sin), shape),
+  };
+}
+
+/**
  * The table of {@linkcode ropeTable2d} with all coordinates multiplied by a factor that is an input.
  *
  * *Source*: `pos_embed_rope_rescale_coords` of facebookresearch/dinov3, where training draws the factor.

@@ -43,7 +43,10 @@ export interface TrainLoopOptions<S, B> {
   readonly batchSize: number;
   /** Batch of update `step`; must be a pure function of it. It is prepared while the step before runs, where that leaves the thread free. */
   batch(step: number): B | Promise<B>;
-  /** One update, normally a compiled function that donates its state. `metrics` must hold scalars and a `loss`. */
+  /**
+   * One update, normally a compiled function that donates its state. `metrics` must hold scalars and a `loss`; it, and
+   * those whose names end in `Loss`, are guarded against divergence.
+   */
   step(state: S, batch: B): Promise<[S, Record<string, Readable>]>;
   /** Steps between log entries. Default 20. */
   readonly logEverySteps?: number;
@@ -81,7 +84,7 @@ export interface TrainLoopResult<S> {
 /**
  * Runs a training from `startStep` to `steps`.
  *
- * @throws DivergenceError if the loss is not finite; nothing is checkpointed from then on.
+ * @throws DivergenceError if a loss is not finite; nothing is checkpointed from then on.
  */
 export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<TrainLoopResult<S>> {
   const { startStep = 0, steps, batchSize, logEverySteps = 20, readEverySteps = 1, checkpointEverySteps } =
@@ -89,7 +92,7 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
   const evaluateAt = new Set(options.evaluateAtSteps ?? []);
   const started = performance.now();
   let state = options.state, step = startStep, checkpointed = startStep;
-  let sums = new Map<string, number>(), reads = 0, trainSec = 0, loggedStep = startStep;
+  let read = new Map<string, number[]>(), trainSec = 0, loggedStep = startStep;
   const prepare = async (index: number): Promise<B> => await options.batch(index);
   let next = step < steps ? prepare(step) : undefined;
 
@@ -114,9 +117,10 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
     const logs = step % logEverySteps === 0 || step === steps;
     if (step % readEverySteps === 0 || logs || checkpoints || evaluates) {
       const values = await readScalars(metrics);
-      if (!Number.isFinite(values.get("loss"))) throw divergence(step, values.get("loss"), checkpointed);
-      for (const [name, value] of values) sums.set(name, (sums.get(name) ?? 0) + value);
-      reads++;
+      expectFiniteLosses(values, step, checkpointed);
+      for (const [name, value] of values) {
+        if (read.get(name)?.push(value) === undefined) read.set(name, [value]);
+      }
       options.onMetrics?.(Object.fromEntries(values), step);
     }
     for (const metric of Object.values(metrics)) metric.dispose();
@@ -131,10 +135,10 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
         wallSec: (performance.now() - started) / 1000,
         imagesPerSec,
         leftSec: (steps - step) * batchSize / imagesPerSec,
-        metrics: Object.fromEntries([...sums].map(([name, sum]) => [name, sum / reads])),
+        metrics: Object.fromEntries([...read].map(([name, values]) => [name, mean(values)])),
       });
-      sums = new Map();
-      [reads, trainSec, loggedStep] = [0, 0, step];
+      read = new Map();
+      [trainSec, loggedStep] = [0, step];
     }
     if (checkpoints) {
       await options.onCheckpoint?.(state, step);
@@ -153,11 +157,20 @@ async function readScalars(metrics: Record<string, Readable>): Promise<Map<strin
   return new Map(values);
 }
 
-function divergence(step: number, loss: number | undefined, checkpointed: number): DivergenceError {
+/** A metric may be new or gone within the steps of an entry: it counts those that have it. */
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** Refuses a `loss`, or a metric whose name ends in `Loss`, that is not finite. */
+function expectFiniteLosses(values: ReadonlyMap<string, number>, step: number, checkpointed: number): void {
+  const wrong = ["loss", ...[...values.keys()].filter((name) => name.endsWith("Loss"))]
+    .find((name) => !Number.isFinite(values.get(name)));
+  if (wrong === undefined) return;
   const kept = checkpointed > 0
     ? `the last good checkpoint is of step ${checkpointed}`
     : "no checkpoint was made yet";
-  return new DivergenceError(
-    `Training stopped at step ${step}: the loss must be finite, got ${loss}; ${kept}`,
+  throw new DivergenceError(
+    `Training stopped at step ${step}: the ${wrong} must be finite, got ${values.get(wrong)}; ${kept}`,
   );
 }

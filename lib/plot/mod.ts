@@ -14,6 +14,7 @@ export * from "./image_panel.ts";
 export * from "./line_chart.ts";
 export * from "./patch_maps.ts";
 export * from "./raster.ts";
+export * from "./reconstruction_grid.ts";
 export * from "./report.ts";
 export * from "./table_text.ts";
 export * from "./theme.ts";

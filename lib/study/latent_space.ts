@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { asMatrix, concatRows, float32, type HostTensor, type Matrix, rows } from "novae/tensor/mod.ts";
+import { asMatrix, concatRows, float32, type HostTensor, rows } from "novae/tensor/mod.ts";
 import type { Dataset, DatasetSplits } from "novae/data/mod.ts";
 import {
   type CompiledAutoencoder,
@@ -19,6 +19,7 @@ import { encodePng, imageGrid, writeFileAtomic } from "novae/io/mod.ts";
 import type { StageContext } from "novae/experiment/mod.ts";
 import type { StudyConfig } from "./config.ts";
 import { CHUNK, type EncodedImages } from "./encoded_images.ts";
+import { meanTokens } from "./mean_tokens.ts";
 import type { MapRecord, ModelRecord, ProbeRecord, ReconstructionRecord, SpaceRecord } from "./results.ts";
 import type { Scorer, ScoreReference } from "./scorer.ts";
 
@@ -159,15 +160,4 @@ async function mapLatents(config: StudyConfig, test: Dataset, latents: HostTenso
 /** Labels of a whole data set. */
 export function allLabels(dataset: Dataset): Int32Array {
   return dataset.labels(Int32Array.from({ length: dataset.size }, (_, i) => i));
-}
-
-function meanTokens({ shape: [count, tokens, channels], data }: HostTensor): Matrix {
-  const mean = new Float32Array(count * channels);
-  for (let b = 0; b < count; b++) {
-    for (let n = 0; n < tokens; n++) {
-      const from = (b * tokens + n) * channels;
-      for (let c = 0; c < channels; c++) mean[b * channels + c] += data[from + c] / tokens;
-    }
-  }
-  return { data: mean, rows: count, cols: channels };
 }

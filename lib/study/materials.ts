@@ -17,6 +17,7 @@ import {
   loadEncoder,
   saveEncoder,
   SMALL_RECIPE,
+  standardiseFeatures,
   trainDino,
   VIT_SIZES,
   type VitConfig,
@@ -25,15 +26,11 @@ import {
   type AutoencoderConfig,
   type CompiledAutoencoder,
   countParameters,
-  initAutoencoderState,
   loadAutoencoder,
   namedAutoencoder,
   readAutoencoder,
   resolveSchedule,
-  saveAutoencoder,
-  scheduleSteps,
   type SpaceName,
-  trainAutoencoder,
   trainsWithFeatures,
 } from "novae/autoencoder/mod.ts";
 import {
@@ -48,6 +45,7 @@ import {
 import { CheckpointStore, type RunFolder, type StageContext } from "novae/experiment/mod.ts";
 import type { StudyConfig } from "./config.ts";
 import type { ModelRecord } from "./results.ts";
+import { trainAutoencoderStage } from "./trained_autoencoder.ts";
 
 /** Updates between log lines and between checkpoints of the models trained here. */
 const LOG_EVERY = 10;
@@ -134,14 +132,19 @@ export async function provideEncoder(
     onCheckpoint: async (reached, step) =>
       await store.save(step, { weights: reached.teacher.vit, state: reached }),
   });
+  const indices = Array.from({ length: Math.min(data.train.size, STANDARDISED_IMAGES) }, (_, i) => i);
+  const encoder = await standardiseFeatures(vit, trained.encoder, [data.train.images(indices)], { device });
   const file = stage.file("encoder.safetensors");
-  await saveEncoder(file, vit, trained.encoder, {
+  await saveEncoder(file, vit, encoder, {
     dataset: data.train.name,
     datasetHash: data.train.hash,
     imagesSeen: String(recipe.steps * recipe.batchSize),
   });
   return await encoderRecord(file, `stages/${stage.name}/encoder.safetensors`, true);
 }
+
+/** Training images on which a study's own encoder has its features standardised. */
+const STANDARDISED_IMAGES = 1000;
 
 /** The encoder that a study trains for its images. */
 function ownVit({ data: { imageSize } }: StudyConfig): VitConfig {
@@ -233,40 +236,16 @@ export async function provideAutoencoder(
     const path = autoencoderFile(folder, space, config.data.name);
     return await autoencoderRecord(path, path, false, encoder);
   }
-  const model = ownAutoencoder(config, space, encoder.config);
-  const schedule = resolveSchedule({ images, seed: config.seed }), steps = scheduleSteps(schedule);
-  const store = new CheckpointStore(run.file("checkpoints", `autoencoder-${space}`), {
-    config: { model, schedule, encoder: trainsWithFeatures(space) ? encoder.hash : null },
-  });
-  const like = initAutoencoderState(new Rng(0), model);
-  const latest = await store.latest();
-  const resume = latest === null
-    ? undefined
-    : (await store.load(latest, { weights: like.ema, state: like })).state;
-  stage.update(latest ?? 0, steps);
-  const trained = await trainAutoencoder({
-    config: model,
-    schedule,
-    train: data.train,
-    heldOut: data.test,
-    encoder: trainsWithFeatures(space) ? encoder : undefined,
-    device,
-    resume,
-    evaluations: 1,
-    logEverySteps: LOG_EVERY,
-    onLog: ({ step, metrics }) => stage.update(step, steps, `loss ${metrics.loss.toPrecision(3)}`),
-    checkpointEverySteps: CHECKPOINT_EVERY,
-    onCheckpoint: async (reached, step) => await store.save(step, { weights: reached.ema, state: reached }),
-  });
   const file = stage.file(`ae-${space}.safetensors`);
-  await saveAutoencoder(file, {
-    config: model,
-    params: trained.params,
-    stats: trained.stats,
-    alignment: trained.alignment,
-    encoderHash: trainsWithFeatures(space) ? encoder.hash : undefined,
-    metadata: { dataset: data.train.name, datasetHash: data.train.hash, imagesSeen: String(images) },
-  });
+  await trainAutoencoderStage({
+    model: ownAutoencoder(config, space, encoder.config),
+    schedule: resolveSchedule({ images, seed: config.seed }),
+    data,
+    encoder,
+    device,
+    checkpoints: run.file("checkpoints", `autoencoder-${space}`),
+    file,
+  }, stage);
   return await autoencoderRecord(file, `stages/${stage.name}/ae-${space}.safetensors`, true, encoder);
 }
 

@@ -124,7 +124,7 @@ function argmaxRows({ data, rows, cols }: Matrix): Int32Array {
 }
 
 /** Pixels as an 8-bit file would hold them. */
-function toBytes(imageUnit: HostTensor): HostTensor {
+export function toBytes(imageUnit: HostTensor): HostTensor {
   const data = new Float32Array(imageUnit.data.length);
   for (let i = 0; i < data.length; i++) {
     data[i] = Math.round(255 * Math.min(Math.max(imageUnit.data[i], 0), 1)) / 255;

@@ -172,7 +172,16 @@ for protocol in (2, 4, 5):
 
 # Other forms of files.
 save("tensor.pt", numbered(2, 2), {"": numbered(2, 2)})
-torch.save({"w": torch.ones(2)}, FOLDER / "legacy.pth", _use_new_zipfile_serialization=False)
+
+# The format before PyTorch 1.6.
+old = {"_use_new_zipfile_serialization": False}
+save("legacy.pth", plain, plain, **old)
+save("legacy_types.pth", types_, types_, **old)
+save("legacy_views.pth", views, views, **old)
+save("legacy_protocol4.pth", views, views, pickle_protocol=4, **old)
+save("lightning_legacy.ckpt", lightning, named, **old)
+wave = {"phase": {"w": torch.ones(2, dtype=torch.complex64)}, "good": {"w": numbered(3)}}
+save("legacy_complex.pth", wave, {"good.w": numbered(3)}, **old)
 torch.save({"w": torch.ones(2).to_sparse(), "d": torch.ones(1)}, FOLDER / "sparse.pth")
 torch.jit.script(nn.Linear(1, 1)).save(str(FOLDER / "script.pt"))
 

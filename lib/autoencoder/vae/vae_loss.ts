@@ -23,6 +23,8 @@ export interface VaeLossParts {
   readonly featuresBND?: tf.Tensor;
   /** Groups of the normalisations, `decoder.groups` of the settings. */
   readonly groups?: number;
+  /** Factor of the comparison beside its mean over all values, which the KL divergence gets too; 1 if omitted. */
+  readonly scale?: number;
 }
 
 /** A loss and its parts by name. */
@@ -44,10 +46,11 @@ export interface VaeTerms {
 }
 
 /**
- * `compare(z) + klWeight·KL / (H·W·3) + matchingWeight·matching`, the last for the `va-vae` alone.
+ * `compare(z) + scale·klWeight·KL / (H·W·3) + matchingWeight·matching`, the last for the `va-vae` alone.
  *
  * *Source*: `LPIPSWithDiscriminator` of CompVis/latent-diffusion and of hustvl/LightningDiT. *Differs*: they sum over
- * an image's values where the reconstruction here averages, which {@linkcode klScale} accounts for.
+ * an image's values; where the reconstruction here averages, {@linkcode klScale} accounts for it, and where it sums
+ * too, `scale` is H·W·3.
  *
  * @param compare decodes latents and compares the result with the images.
  * @param matching the weight of the matching, a constant; that of the settings, unscaled, if omitted.
@@ -62,7 +65,8 @@ export function vaeLoss<A>(
   const posterior = encodePosterior(parts.imageSignedBHWC, parts.encoder, parts.groups);
   const zBNZ = samplePosterior(posterior, parts.noiseBNZ), kl = klDivergence(posterior);
   const { loss: compared, aux } = compare(zBNZ);
-  const weighted = tf.mul(kl, klWeight * klScale(parts.imageSignedBHWC.shape[1]!));
+  const { scale = 1, imageSignedBHWC } = parts;
+  const weighted = tf.mul(kl, scale * klWeight * klScale(imageSignedBHWC.shape[1]!));
   const loss = tf.add(compared, weighted) as tf.Scalar;
   if (!featureMatching) return { loss, aux: { ...aux, kl } };
   const distance = featureMatchingLoss(zBNZ, parts.projectionZD!, parts.featuresBND!, featureMatching);

@@ -1,17 +1,18 @@
 /**
- * Batches of images for an encoder, made ready ahead of it.
+ * Batches of images for a network, made ready ahead of it.
  *
  * @module
  */
 import { float32, type HostTensor } from "novae/tensor/mod.ts";
-import { type Dataset, type ImageFiles, ImagePool } from "novae/data/mod.ts";
-import { isImageFiles } from "./extraction_plan.ts";
-import { type Preprocessing, withoutFraming } from "./preprocessing.ts";
+import type { Dataset } from "./dataset.ts";
+import type { Framing } from "./framing.ts";
+import { type ImageFiles, isImageFiles } from "./image_files.ts";
+import { ImagePool } from "./image_pool.ts";
 
 /** Images by ranges of their numbers. */
 export interface ImageBatches extends Disposable {
-  /** What is left to be done with the images in the encoder's graph. */
-  readonly preprocessing: Preprocessing;
+  /** Whether they are framed already; those of a data set in memory are as it holds them. */
+  readonly framed: boolean;
   /** Images a batch. */
   readonly batchSize: number;
   /**
@@ -34,26 +35,22 @@ export interface ImageBatchesOptions {
 }
 
 /**
- * Images of a data set are of one size and are prepared in the encoder's graph. Image files are of any size: they are
- * decoded, resized and cropped in threads, and the graph only normalises them.
+ * Images of a data set in memory are of one size and come as they are. Image files are of any size: they are decoded,
+ * resized and cropped in threads.
+ *
+ * @throws RangeError if there are image files and the framing leaves them at different sizes.
  */
 export function openImageBatches(
   images: Dataset | ImageFiles,
-  preprocessing: Preprocessing,
+  framing: Framing,
   options: ImageBatchesOptions,
 ): ImageBatches {
-  return isImageFiles(images)
-    ? batchesOfFiles(images, preprocessing, options)
-    : batchesOfDataset(images, preprocessing, options);
+  return isImageFiles(images) ? batchesOfFiles(images, framing, options) : batchesOfDataset(images, options);
 }
 
-function batchesOfDataset(
-  images: Dataset,
-  preprocessing: Preprocessing,
-  { batchSize }: ImageBatchesOptions,
-): ImageBatches {
+function batchesOfDataset(images: Dataset, { batchSize }: ImageBatchesOptions): ImageBatches {
   return {
-    preprocessing,
+    framed: false,
     batchSize,
     of: (first, last) => {
       let next = first;
@@ -70,10 +67,10 @@ function batchesOfDataset(
 
 function batchesOfFiles(
   files: ImageFiles,
-  preprocessing: Preprocessing,
+  framing: Framing,
   { batchSize, workers }: ImageBatchesOptions,
 ): ImageBatches {
-  const pool = new ImagePool({ framing: preprocessing, workers });
+  const pool = new ImagePool({ framing, workers });
   // Every thread has work and more waiting, and there is a batch when one is asked for.
   const depth = Math.max(2, Math.ceil(2 * pool.capacity / batchSize));
   const load = async (first: number, last: number): Promise<HostTensor> => {
@@ -81,7 +78,7 @@ function batchesOfFiles(
     return withRows(await pool.load(paths), batchSize);
   };
   return {
-    preprocessing: withoutFraming(preprocessing),
+    framed: true,
     batchSize,
     of: (first, last) =>
       ahead(Math.ceil((last - first) / batchSize), depth, (batch) => {
