@@ -7,7 +7,6 @@ import { DinoEncoder } from "novae/dino/mod.ts";
 import {
   type AutoencoderConfig,
   type AutoencoderEvaluation,
-  type AutoencoderSchedule,
   type AutoencoderSize,
   type AutoencoderState,
   type CropMode,
@@ -179,13 +178,11 @@ function baseOf(
   const { preset, space, size, flip, crop, seed, adversarial, epochs } = options;
   const images = options.images ?? (epochs === undefined ? undefined : epochs * train.size);
   const resize = isImageFiles(train) ? options.resize ?? null : null;
-  const own = { seed, resize, ...(adversarial !== undefined && { adversarial: adversarial ? {} : null }) };
+  const own = { seed, resize, ...(images !== undefined && { images }) };
   if (preset) {
     const { model, schedule } = presetTraining(preset, train.size);
-    const { adversarial: published } = schedule;
-    const against = adversarial === false ? null : published;
-    const length = images === undefined ? {} : { images };
-    return { model, schedule: resolveSchedule({ ...schedule, ...own, ...length, adversarial: against }) };
+    const changed = { ...schedule, ...own, ...(adversarial === false && { adversarial: null }) };
+    return { model, schedule: resolveSchedule(changed) };
   }
   const model = namedAutoencoder(size, {
     space,
@@ -193,8 +190,8 @@ function baseOf(
     patchSize: patchSizeOf(options, encoder),
     featureChannels: encoder?.width,
   });
-  const schedule: AutoencoderSchedule = { images: images ?? USUAL_IMAGES, flip, crop, ...own };
-  return { model, schedule: resolveSchedule(schedule) };
+  const against = adversarial ? { adversarial: {} } : {};
+  return { model, schedule: resolveSchedule({ images: USUAL_IMAGES, flip, crop, ...own, ...against }) };
 }
 
 /** The perceptual loss that the weights of a schedule ask for. */
