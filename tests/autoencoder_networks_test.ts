@@ -4,7 +4,6 @@ import {
   alignmentStats,
   alignResidual,
   alignToBatch,
-  ChannelMoments,
   type ConvEncoderParams,
   countDecoderParams,
   countParameters,
@@ -35,7 +34,7 @@ import {
   TO_HWC,
 } from "novae/autoencoder/mod.ts";
 import { valueAndGrads } from "novae/nn/mod.ts";
-import { type HostTensor, Rng, rows } from "novae/tensor/mod.ts";
+import { ChannelMoments, type HostTensor, Rng, rows } from "novae/tensor/mod.ts";
 import golden from "./golden/autoencoder.json" with { type: "json" };
 import { assertClose, toTensors, wave, waveParams } from "./autoencoder_fixture.ts";
 

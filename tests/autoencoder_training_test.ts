@@ -84,7 +84,8 @@ Deno.test("a training that goes on from a file equals one that was not interrupt
     assert.ok(stopped.stopped && stopped.step === 1);
     const begun = stopped.states.get(1)!;
     await store.save(1, { weights: begun.ema, state: begun });
-    const like = initAutoencoderState(new Rng(0), config);
+    const { alignmentMomentum } = resolveSchedule(FEW);
+    const like = initAutoencoderState(new Rng(0), config, alignmentMomentum);
     const { state } = await store.load(1, { weights: like.ema, state: like });
     const rest = await run(state);
     assert.equal(rest.step, 6);

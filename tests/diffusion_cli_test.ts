@@ -1,17 +1,11 @@
 import assert from "node:assert/strict";
 import { Command } from "commander";
-import {
-  ChannelMoments,
-  initAutoencoder,
-  latentStats,
-  namedAutoencoder,
-  saveAutoencoder,
-} from "novae/autoencoder/mod.ts";
+import { initAutoencoder, latentStats, namedAutoencoder, saveAutoencoder } from "novae/autoencoder/mod.ts";
 import { registerSample } from "novae/cli/sample.ts";
 import { registerTrainDiffusion } from "novae/cli/train_diffusion.ts";
 import { loadDiffusion, readLatents, writeLatents } from "novae/diffusion/mod.ts";
 import { decodeImage, readNpz, writeNpz } from "novae/io/mod.ts";
-import { float32, Rng } from "novae/tensor/mod.ts";
+import { ChannelMoments, float32, Rng } from "novae/tensor/mod.ts";
 
 const COUNT = 30, TOKENS = 4, CHANNELS = 4;
 

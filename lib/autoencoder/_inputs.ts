@@ -20,7 +20,12 @@ export function expectUnit(what: string, { data }: HostTensor): void {
  *
  * @throws TypeError for another layout; RangeError for values that are not finite.
  */
-export function expectLatents(what: string, { shape, data }: HostTensor, tokens: number, channels: number): void {
+export function expectLatents(
+  what: string,
+  { shape, data }: HostTensor,
+  tokens: number,
+  channels: number,
+): void {
   if (shape[1] === channels && (shape.length === 4 || shape[2] === tokens) && channels !== tokens) {
     throw new TypeError(
       `${what}: shape must be [any, ${tokens}, ${channels}], channels last, got channels first, [${

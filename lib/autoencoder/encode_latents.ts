@@ -4,7 +4,15 @@
  * @module
  */
 import { join } from "node:path";
-import { ConfigError, DataError, float32, type HostTensor, rows, zeros } from "novae/tensor/mod.ts";
+import {
+  ChannelMoments,
+  ConfigError,
+  DataError,
+  float32,
+  type HostTensor,
+  rows,
+  zeros,
+} from "novae/tensor/mod.ts";
 import { pathExists, readJson, writeJson } from "novae/io/mod.ts";
 import {
   type Dataset,
@@ -21,7 +29,6 @@ import {
 import type { Autoencoder } from "./autoencoder.ts";
 import { autoencoderFraming } from "./framing.ts";
 import { type LatentNotes, LATENTS, type LatentSetConfig, MIRRORED, openLatents } from "./latent_set.ts";
-import { ChannelMoments } from "./latent_stats.ts";
 
 /** An autoencoder that says what it is. */
 export interface LatentEncoder

@@ -4,11 +4,11 @@
  * @module
  */
 import { z } from "zod";
-import { DataError, float32, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import { ChannelMoments, DataError, float32, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
 import { openShards, type OpenShardsOptions, type ShardStore } from "novae/data/mod.ts";
 import type { Framing } from "novae/data/mod.ts";
 import type { LatentStats } from "./autoencoder.ts";
-import { ChannelMoments, latentStats } from "./latent_stats.ts";
+import { latentStats } from "./latent_stats.ts";
 
 /** Names of the tensors of a row: the latents of an image and of its mirror image. */
 export const LATENTS = "latents", MIRRORED = "mirrored";

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { expectShape, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
+import { ChannelMoments, expectShape, type HostTensor, sizeOf } from "novae/tensor/mod.ts";
 import type { LatentStats } from "./autoencoder.ts";
 import type { CompiledAutoencoder } from "./compiled.ts";
 import { hasFeatures } from "./config.ts";
-import { ChannelMoments, latentStats } from "./latent_stats.ts";
+import { latentStats } from "./latent_stats.ts";
 import { ALIGNMENT_EPS, type AlignmentStats, alignmentStats } from "./svg/mod.ts";
 
 /** Images, and their frozen features where they are known. */

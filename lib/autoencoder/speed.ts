@@ -35,7 +35,10 @@ export async function measureTrainingSpeed(options: SpeedOptions): Promise<numbe
   const step = jit(autoencoderStep({ ...schedule, config }), { device, threads, donate: [0], name: "speed" });
   try {
     const batch = randomBatch(config, batchSize);
-    let [state, metrics] = await step(initAutoencoderState(new Rng(0), config), batch);
+    let [state, metrics] = await step(
+      initAutoencoderState(new Rng(0), config, schedule.alignmentMomentum),
+      batch,
+    );
     const times: number[] = [], end = performance.now() + 1000 * seconds;
     do {
       const start = performance.now();

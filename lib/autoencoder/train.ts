@@ -42,6 +42,11 @@ export interface AutoencoderSchedule {
   readonly emaHalflife?: number;
   /** Largest norm of the gradient. Default 1. */
   readonly maxGradientNorm?: number;
+  /**
+   * Share of the alignment's running statistics that an update keeps, in [0, 1). 0 aligns each batch by its own
+   * statistics, as published for batches of 64. Default 0.99.
+   */
+  readonly alignmentMomentum?: number;
   /** Weights of the loss's parts. */
   readonly reconstruction?: Partial<ReconstructionWeights>;
   /** Whether each image is mirrored with probability ½ whenever it is seen. Default false. */
@@ -151,6 +156,7 @@ export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule
     warmupSteps: 50,
     emaHalflife: 0.01,
     maxGradientNorm: 1,
+    alignmentMomentum: 0.99,
     flip: false,
     crop: "center",
     resize: null,
@@ -178,7 +184,9 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
   expectEncoder(config, encoder);
   const schedule = resolveSchedule(options.schedule), steps = scheduleSteps(schedule);
   expectImages(config, schedule.resize, options.train, options.heldOut);
-  const initial = options.resume ?? initAutoencoderState(new Rng(schedule.seed).split("init"), config);
+  expectMomentum(schedule);
+  const initial = options.resume ??
+    initAutoencoderState(new Rng(schedule.seed).split("init"), config, schedule.alignmentMomentum);
   const autoencoder = new CompiledAutoencoder(config, initial.ema, { encoder, device, threads });
   const step = jit(autoencoderStep({ ...schedule, config, perceptual: options.perceptual }), {
     device,
@@ -223,6 +231,13 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
 
 async function onHost(state: OnDevice): Promise<AutoencoderState<HostTensor>> {
   return await read(state) as AutoencoderState<HostTensor>;
+}
+
+function expectMomentum({ alignmentMomentum }: ResolvedSchedule): void {
+  if (alignmentMomentum >= 0 && alignmentMomentum < 1) return;
+  throw new ConfigError(
+    `Cannot train an autoencoder: alignmentMomentum must be in [0, 1), got ${alignmentMomentum}`,
+  );
 }
 
 function expectImages(

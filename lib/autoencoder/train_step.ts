@@ -18,7 +18,16 @@ import {
 import type { AutoencoderConfig } from "./config.ts";
 import { type PerceptualLoss, reconstructionLoss, type ReconstructionWeights } from "./losses.ts";
 import { type AutoencoderParams, decodeTokens, imageSignedFromUnit, initAutoencoder } from "./model.ts";
-import { alignToBatch, type DropoutMasks, encodeResidual, hasDropout, maskResidual } from "./svg/mod.ts";
+import {
+  type AlignmentStats,
+  alignToBatch,
+  alignToRunning,
+  type DropoutMasks,
+  encodeResidual,
+  hasDropout,
+  maskResidual,
+  type RunningAlignment,
+} from "./svg/mod.ts";
 import { type LossWithParts, matchingWeight, vaeLoss, type VaeLossParts, type VaeTerms } from "./vae/mod.ts";
 
 /** What a training carries from update to update. */
@@ -31,6 +40,8 @@ export interface AutoencoderState<T = tf.Tensor> {
   ema: AutoencoderParams<T>;
   /** Adam's running means. */
   adam: AdamState<AutoencoderParams<T>>;
+  /** Running statistics of the alignment, in trainings that have them. */
+  alignment?: AlignmentStats<T>;
 }
 
 /** What an update is fed with, randomness included. */
@@ -75,6 +86,8 @@ export interface AutoencoderStepOptions {
   readonly perceptual?: PerceptualLoss;
   /** Largest norm of the gradients of all parameters together. */
   readonly maxGradientNorm: number;
+  /** Share of the alignment's running statistics that an update keeps; 0 aligns each batch by its own. */
+  readonly alignmentMomentum?: number;
 }
 
 /** One update of a training. */
@@ -86,14 +99,25 @@ export type AutoencoderStep = (
 /** Adam's decay of the squared gradient; shorter than usual, since a training here has only thousands of updates. */
 const BETA2 = 0.99;
 
-/** The state before the first update. */
-export function initAutoencoderState(rng: Rng, config: AutoencoderConfig): AutoencoderState<HostTensor> {
+/**
+ * The state before the first update.
+ *
+ * @param alignmentMomentum as the training has it, see {@linkcode AutoencoderStepOptions}.
+ */
+export function initAutoencoderState(
+  rng: Rng,
+  config: AutoencoderConfig,
+  alignmentMomentum = 0,
+): AutoencoderState<HostTensor> {
   const params = initAutoencoder(rng, config);
   const ema = mapTree<typeof params>(params, isHostTensor, (leaf) => {
     const { dtype, shape, data } = leaf as HostTensor;
     return { dtype, shape, data: data.slice() };
   });
-  return { step: scalar(0), params, ema, adam: initAdam(params) };
+  const state: AutoencoderState<HostTensor> = { step: scalar(0), params, ema, adam: initAdam(params) };
+  if (!alignmentMomentum || config.space !== "svg") return state;
+  const [featureMean, featureStd, residualMean, residualStd] = [scalar(0), scalar(0), scalar(0), scalar(0)];
+  return { ...state, alignment: { featureMean, featureStd, residualMean, residualStd } };
 }
 
 /**
@@ -104,7 +128,9 @@ export function initAutoencoderState(rng: Rng, config: AutoencoderConfig): Autoe
  */
 export function autoencoderStep(options: AutoencoderStepOptions): AutoencoderStep {
   return (state, batch) => {
-    const { loss, aux, grads } = autoencoderGradients(state.params, batch, options);
+    const { loss, aux: { alignment, ...parts }, grads } = autoencoderGradients(state.params, batch, options, {
+      running: runningAlignment(state, options),
+    });
     const { grads: clipped, norm } = clipByGlobalNorm(grads, options.maxGradientNorm);
     const step = tf.add(state.step, 1) as tf.Scalar;
     const learningRate = batch.learningRate as tf.Scalar;
@@ -113,14 +139,33 @@ export function autoencoderStep(options: AutoencoderStepOptions): AutoencoderSte
       beta2: BETA2,
     });
     const ema = emaUpdate(state.ema, params, batch.emaDecay as tf.Scalar);
-    return [{ step, params, ema, adam }, { loss, ...aux, gradientNorm: norm }];
+    const next = { step, params, ema, adam, ...(alignment && { alignment }) };
+    return [next, { loss, ...parts, gradientNorm: norm }];
   };
+}
+
+/** What the residual is aligned by; undefined where each batch is aligned by its own statistics. */
+function runningAlignment(
+  { alignment, step }: AutoencoderState,
+  { alignmentMomentum }: AutoencoderStepOptions,
+): RunningAlignment | undefined {
+  return alignment && { stats: alignment, momentum: alignmentMomentum!, step };
 }
 
 /** Parts of the loss of a batch; the terms of the `vae` and `va-vae` where they are trained. */
 export interface AutoencoderLossParts extends Partial<VaeTerms> {
   /** The reconstruction loss. */
   readonly reconstruction: tf.Scalar;
+  /** Statistics that the residual was aligned by, where they run along. */
+  readonly alignment?: AlignmentStats<tf.Tensor>;
+}
+
+/** What the loss of a batch takes from elsewhere than the batch. */
+export interface AutoencoderLossContext {
+  /** Weight of the `va-vae`'s matching, see {@linkcode matchingWeight}; that of the settings if omitted. */
+  readonly matching?: tf.Scalar;
+  /** What the residual is aligned by; the batch's own statistics if omitted. */
+  readonly running?: RunningAlignment;
 }
 
 /** The loss of a batch, its parts and its gradients, with the `va-vae`'s adaptive weight. */
@@ -128,23 +173,21 @@ export function autoencoderGradients(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   options: AutoencoderStepOptions,
+  context: AutoencoderLossContext = {},
 ): LossAndGrads<AutoencoderParams, AutoencoderLossParts> {
   const { vae } = options.config;
   const reconstruction = (zBNZ: tf.Tensor) => reconstructionOf(zBNZ, params, batch, options);
   const matching = vae && matchingWeight(vaeParts(params, batch, options), reconstruction, vae);
-  return valueAndGrads((at: AutoencoderParams) => autoencoderLoss(at, batch, options, matching), params);
+  const given = { matching, ...context };
+  return valueAndGrads((at: AutoencoderParams) => autoencoderLoss(at, batch, options, given), params);
 }
 
-/**
- * The loss of a batch and its parts.
- *
- * @param matching the weight of the `va-vae`'s, see {@linkcode matchingWeight}; that of the settings if omitted.
- */
+/** The loss of a batch and its parts. */
 export function autoencoderLoss(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   options: AutoencoderStepOptions,
-  matching?: tf.Scalar,
+  { matching, running }: AutoencoderLossContext = {},
 ): LossWithParts<AutoencoderLossParts> {
   const { config } = options;
   const compare = (zBNZ: tf.Tensor) => {
@@ -152,7 +195,9 @@ export function autoencoderLoss(
     return { loss: reconstruction, aux: { reconstruction } };
   };
   if (config.vae) return vaeLoss(vaeParts(params, batch, options), compare, config.vae, matching);
-  return compare(trainingLatents(params, batch, config));
+  const { zBNZ, alignment } = trainingLatents(params, batch, config, running);
+  const { loss, aux } = compare(zBNZ);
+  return { loss, aux: { ...aux, ...(alignment && { alignment }) } };
 }
 
 /** What the decoder makes of latents, compared with the images. */
@@ -182,9 +227,15 @@ function vaeParts(
   };
 }
 
+/** Latents in training, and the statistics that the residual was aligned by, where they run along. */
+interface TrainingLatents {
+  readonly zBNZ: tf.Tensor;
+  readonly alignment?: AlignmentStats<tf.Tensor>;
+}
+
 /**
- * Latents of a batch as the decoder sees them in training: the residual masked, then aligned with batch statistics;
- * noise on all of them if the settings say so.
+ * Latents of a batch as the decoder sees them in training: the residual masked, then aligned; noise on all of them if
+ * the settings say so.
  *
  * *Source*: noise `z + σ·ε`, σ uniform in [0, τ] for each image, is RAE's (arXiv 2510.11690). *Differs*: RAE's features
  * are normalised to unit variance a token, SVG's have standard deviations of 0.16 to 1.55 a channel, so that the same τ
@@ -194,19 +245,22 @@ function trainingLatents(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   config: AutoencoderConfig,
-): tf.Tensor {
-  const zBNZ = cleanLatents(params, batch, config);
-  if (!config.noiseTau) return zBNZ;
-  return tf.add(zBNZ, tf.mul(batch.noiseBNZ!, tf.reshape(batch.noiseStdB!, [-1, 1, 1])));
+  running?: RunningAlignment,
+): TrainingLatents {
+  const clean = cleanLatents(params, batch, config, running);
+  if (!config.noiseTau) return clean;
+  const noise = tf.mul(batch.noiseBNZ!, tf.reshape(batch.noiseStdB!, [-1, 1, 1]));
+  return { ...clean, zBNZ: tf.add(clean.zBNZ, noise) };
 }
 
 function cleanLatents(
   params: AutoencoderParams,
   batch: AutoencoderBatch,
   config: AutoencoderConfig,
-): tf.Tensor {
+  running?: RunningAlignment,
+): TrainingLatents {
   const { featuresBND, imageUnitBHWC, dropout, maskB } = batch;
-  if (!config.residual) return featuresBND!;
+  if (!config.residual) return { zBNZ: featuresBND! };
   if (hasDropout(config.residual) && !dropout) {
     throw new TypeError(
       `Cannot train ${config.space}: masks of its dropout are needed in the batch, got none`,
@@ -215,6 +269,10 @@ function cleanLatents(
   const imageDino = imageDinoFromUnit(imageUnitBHWC);
   const encoded = encodeResidual(imageDino, params.residual!, config.residual, dropout);
   const masked = maskResidual(encoded, params.residual!.maskToken, maskB!);
-  if (!featuresBND) return masked;
-  return tf.concat([featuresBND, config.space === "svg" ? alignToBatch(masked, featuresBND) : masked], 2);
+  if (!featuresBND) return { zBNZ: masked };
+  const joined = (residual: tf.Tensor) => tf.concat([featuresBND, residual], 2);
+  if (config.space !== "svg") return { zBNZ: joined(masked) };
+  if (!running) return { zBNZ: joined(alignToBatch(masked, featuresBND)) };
+  const { aligned, stats } = alignToRunning(masked, encoded, featuresBND, running);
+  return { zBNZ: joined(aligned), alignment: stats };
 }

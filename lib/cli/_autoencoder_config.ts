@@ -187,7 +187,7 @@ export async function startingPoint(
       `Cannot start a training in ${folder}: it has checkpoints up to step ${latest}; give --resume or another --run`,
     );
   }
-  const like = initAutoencoderState(new Rng(0), config.model);
+  const like = initAutoencoderState(new Rng(0), config.model, config.schedule.alignmentMomentum);
   const { state, meta } = await store.load(latest, { weights: like.ema, state: like });
   return { state, progress: meta as unknown as Progress, resumed: latest };
 }

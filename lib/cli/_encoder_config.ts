@@ -16,7 +16,7 @@ import {
   type VitSize,
 } from "novae/dino/mod.ts";
 import { applyOverrides, CheckpointStore, storedConfig } from "novae/experiment/mod.ts";
-import type { KnnPoint } from "./_encoder_knn.ts";
+import type { KnnPoint, KnnScores } from "./_encoder_knn.ts";
 
 /** What `novae train encoder` is given. */
 export interface EncoderOptions {
@@ -38,6 +38,7 @@ export interface EncoderOptions {
   out: string;
   set: string[];
   resume: boolean;
+  standardise: boolean;
   stopOnCollapse: boolean;
 }
 
@@ -57,6 +58,8 @@ export interface EncoderConfig {
 export interface Progress {
   wallSec: number;
   knn: KnnPoint[];
+  /** Scores of the standardised features, which are what is written. */
+  standardised?: KnnScores;
   log: string[];
 }
 

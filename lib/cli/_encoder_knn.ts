@@ -2,13 +2,11 @@ import { asMatrix, concatRows, float32, type HostTensor } from "novae/tensor/mod
 import type { DeviceName } from "novae/engine/mod.ts";
 import { resizeFloats } from "novae/io/mod.ts";
 import type { Dataset, DatasetSplits } from "novae/data/mod.ts";
-import { DinoEncoder, type VitConfig, type VitParams } from "novae/dino/mod.ts";
+import { DinoEncoder, standardiseFeatures, type VitConfig, type VitParams } from "novae/dino/mod.ts";
 import { knnClassify, type LabelledMatrix } from "novae/analysis/mod.ts";
 
-/** k-NN accuracy (cosine, k = 20, T = 0.07) on held-out images at one point of a training. */
-export interface KnnPoint {
-  step: number;
-  imagesSeen: number;
+/** k-NN accuracy (cosine, k = 20, T = 0.07) on held-out images. */
+export interface KnnScores {
   /** On class tokens. */
   clsAccuracy: number;
   /** On the mean of the patch tokens. */
@@ -17,9 +15,36 @@ export interface KnnPoint {
   samples: number;
 }
 
+/** The scores at one point of a training. */
+export interface KnnPoint extends KnnScores {
+  step: number;
+  imagesSeen: number;
+}
+
+/** Scores as the log tells them. */
+export function knnLine({ clsAccuracy, patchAccuracy }: KnnScores): string {
+  return `k-NN accuracy ${clsAccuracy.toFixed(3)} (class), ${patchAccuracy.toFixed(3)} (patches)`;
+}
+
 /** Neighbours are looked for among this many training images, so that scoring stays cheap beside training. */
 const REFERENCES = 5000;
 const CHUNK = 500;
+/** Training images whose patch tokens are brought to mean 0 and standard deviation 1. */
+const STANDARDISED_IMAGES = 2000;
+
+/** The encoder with its features standardised on training images, see {@linkcode standardiseFeatures}. */
+export async function standardised(
+  config: VitConfig,
+  params: VitParams<HostTensor>,
+  { train }: DatasetSplits,
+  device: DeviceName,
+): Promise<VitParams<HostTensor>> {
+  const count = Math.min(train.size, STANDARDISED_IMAGES);
+  function* batches() {
+    for (const indices of chunks(count)) yield fitted(train.images(indices), config.patchSize);
+  }
+  return await standardiseFeatures(config, params, batches(), { device });
+}
 
 /** Scores an encoder by the neighbours of held-out images among training images. */
 export async function knnOfEncoder(
@@ -27,7 +52,7 @@ export async function knnOfEncoder(
   params: VitParams<HostTensor>,
   splits: DatasetSplits,
   device: DeviceName,
-): Promise<Omit<KnnPoint, "step" | "imagesSeen">> {
+): Promise<KnnScores> {
   const encoder = new DinoEncoder(config, params, { device, batchSize: 100 });
   try {
     const train = await features(encoder, splits.train, Math.min(splits.train.size, REFERENCES));
@@ -64,8 +89,7 @@ async function features(
   count: number,
 ): Promise<{ cls: LabelledMatrix; patches: LabelledMatrix }> {
   const cls: HostTensor[] = [], patches: HostTensor[] = [];
-  for (let start = 0; start < count; start += CHUNK) {
-    const indices = Array.from({ length: Math.min(CHUNK, count - start) }, (_, i) => start + i);
+  for (const indices of chunks(count)) {
     const { clsBD, patchesBND } = await encoder.features(
       fitted(dataset.images(indices), encoder.config.patchSize),
     );
@@ -77,6 +101,14 @@ async function features(
     cls: { features: asMatrix(concatRows(cls)), labels },
     patches: { features: asMatrix(concatRows(patches)), labels },
   };
+}
+
+/** Indices from 0 to `count`, as many at once as fit into memory well. */
+function chunks(count: number): number[][] {
+  return Array.from(
+    { length: Math.ceil(count / CHUNK) },
+    (_, chunk) => Array.from({ length: Math.min(CHUNK, count - chunk * CHUNK) }, (_, i) => chunk * CHUNK + i),
+  );
 }
 
 /** Images resized to the nearest multiple of the patch, where their side is none. */

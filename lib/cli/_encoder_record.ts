@@ -53,14 +53,14 @@ export async function writeResult(
   encoder: VitParams<HostTensor>,
   choice: { device: string; reason: string },
 ): Promise<void> {
-  const weights = `${options.out}.safetensors`, last = progress.knn.at(-1);
+  const weights = `${options.out}.safetensors`, { knn, standardised } = progress;
   const { version, cpu, cores, os } = await describeEnvironment(choice, config.seed);
   await saveEncoder(weights, config.vit, encoder, {
     dataset: config.data.name,
     datasetHash: config.data.hash,
     recipe: options.recipe,
     imagesSeen: String(config.recipe.steps * config.recipe.batchSize),
-    knnAccuracy: String(last?.clsAccuracy ?? ""),
+    knnAccuracy: String((standardised ?? knn.at(-1))?.clsAccuracy ?? ""),
   });
   await writeFileAtomic(`${options.out}.log`, progress.log.join("\n") + "\n");
   await writeJson(`${options.out}.json`, {
@@ -68,7 +68,8 @@ export async function writeResult(
     recipeName: options.recipe,
     ...config,
     parameters: countVitParams(config.vit),
-    knn: progress.knn,
+    knn,
+    standardised: standardised ?? null,
     wallSec: Math.round(progress.wallSec),
     machine: { cpu, cores, os, device: choice.device },
     version,

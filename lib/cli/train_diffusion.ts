@@ -5,7 +5,6 @@
  */
 import type { Command } from "commander";
 import {
-  ChannelMoments,
   type LatentStats,
   latentStats,
   loadAutoencoder,
@@ -34,7 +33,7 @@ import { DinoEncoder } from "novae/dino/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
 import { hashValue } from "novae/io/mod.ts";
 import { CheckpointStore } from "novae/experiment/mod.ts";
-import { concatRows, ConfigError, DataError, type HostTensor } from "novae/tensor/mod.ts";
+import { ChannelMoments, concatRows, ConfigError, DataError, type HostTensor } from "novae/tensor/mod.ts";
 import { autoencoderHash } from "./_autoencoder_file.ts";
 import { parseCount } from "./_options.ts";
 

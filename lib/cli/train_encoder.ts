@@ -11,7 +11,7 @@ import { countVitParams, DINO_RECIPES, trainDino, VIT_SIZES } from "novae/dino/m
 import { CheckpointStore } from "novae/experiment/mod.ts";
 import { parseCount, parseNatural } from "./_options.ts";
 import { type EncoderOptions, resolveEncoderConfig, startingPoint } from "./_encoder_config.ts";
-import { knnOfEncoder } from "./_encoder_knn.ts";
+import { knnLine, knnOfEncoder, standardised } from "./_encoder_knn.ts";
 import { announcement, logLine, makeFolderOf, writeResult } from "./_encoder_record.ts";
 import { openMetrics } from "./_metrics.ts";
 
@@ -50,6 +50,7 @@ export function registerTrainEncoder(program: Command): void {
     .option("--from <folder>", "start with the networks of another run, e.g. for a Gram stage")
     .option("--gram-teacher <file>", "encoder to hold similarities to, instead of the teacher at the start")
     .option("--out <path>", "result without extension: .safetensors, .json and .log", "encoder")
+    .option("--no-standardise", "keep the features as they were trained, instead of mean 0 and deviation 1")
     .option("--set <key=value...>", "change the recipe, e.g. recipe.steps=2000 or vit.depth=4", [])
     .option("--stop-on-collapse", "end the training when it collapses, instead of a warning alone", false)
     .option("--resume", "go on from the newest checkpoint of the run folder", false)
@@ -104,12 +105,17 @@ async function trainEncoder(options: EncoderOptions): Promise<void> {
       const point = { step, imagesSeen: step * batchSize, ...scores };
       progress.knn.push(point);
       metrics.append({ kind: "knn", ...point });
-      const [cls, patches] = [point.clsAccuracy, point.patchAccuracy].map((share) => share.toFixed(3));
-      say(`step ${step}: k-NN accuracy ${cls} (class), ${patches} (patches)`);
+      say(`step ${step}: ${knnLine(point)}`);
     },
   });
   takeTime();
-  await writeResult(options, config, progress, encoder, choice);
+  if (!options.standardise) await writeResult(options, config, progress, encoder, choice);
+  else {
+    const weights = await standardised(config.vit, encoder, splits, choice.device);
+    const scores = await knnOfEncoder(config.vit, weights, splits, choice.device);
+    say(`standardised features: ${knnLine(scores)}`);
+    await writeResult(options, config, { ...progress, standardised: scores }, weights, choice);
+  }
   console.log(
     `${options.out}.safetensors: ${countVitParams(config.vit)} parameters, ${Math.round(progress.wallSec)} s`,
   );

@@ -28,6 +28,7 @@ export * from "./recipe_check.ts";
 export * from "./recipes.ts";
 export * from "./self_distillation.ts";
 export * from "./sizes.ts";
+export * from "./standardise.ts";
 export * from "./stem.ts";
 export * from "./stochastic_depth.ts";
 export * from "./training.ts";

@@ -71,3 +71,11 @@ function adopt(kept: tf.Tensor): tf.Tensor {
   kept.dispose();
   return owned;
 }
+
+/** A tensor as it is, which a gradient takes for a constant. */
+export function stopGradient(x: tf.Tensor): tf.Tensor {
+  return tf.customGrad((...args: (tf.Tensor | tf.GradSaveFunc)[]) => {
+    const value = args[0] as tf.Tensor;
+    return { value: tf.clone(value), gradFunc: (dy: tf.Tensor) => tf.zerosLike(dy) };
+  })(x);
+}

@@ -4,11 +4,10 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, type Matrix } from "novae/tensor/mod.ts";
+import { ChannelMoments, ConfigError, type HostTensor, type Matrix } from "novae/tensor/mod.ts";
 import { knnClassify, type LabelledMatrix, linearProbe } from "novae/analysis/mod.ts";
 import {
   type Autoencoder,
-  ChannelMoments,
   latentsOf,
   measureReconstruction,
   type ReconstructionMeasures,

@@ -17,6 +17,7 @@ import {
   loadEncoder,
   saveEncoder,
   SMALL_RECIPE,
+  standardiseFeatures,
   trainDino,
   VIT_SIZES,
   type VitConfig,
@@ -131,14 +132,19 @@ export async function provideEncoder(
     onCheckpoint: async (reached, step) =>
       await store.save(step, { weights: reached.teacher.vit, state: reached }),
   });
+  const indices = Array.from({ length: Math.min(data.train.size, STANDARDISED_IMAGES) }, (_, i) => i);
+  const encoder = await standardiseFeatures(vit, trained.encoder, [data.train.images(indices)], { device });
   const file = stage.file("encoder.safetensors");
-  await saveEncoder(file, vit, trained.encoder, {
+  await saveEncoder(file, vit, encoder, {
     dataset: data.train.name,
     datasetHash: data.train.hash,
     imagesSeen: String(recipe.steps * recipe.batchSize),
   });
   return await encoderRecord(file, `stages/${stage.name}/encoder.safetensors`, true);
 }
+
+/** Training images on which a study's own encoder has its features standardised. */
+const STANDARDISED_IMAGES = 1000;
 
 /** The encoder that a study trains for its images. */
 function ownVit({ data: { imageSize } }: StudyConfig): VitConfig {

@@ -52,7 +52,8 @@ export async function trainAutoencoderStage(
   const store = new CheckpointStore(checkpoints, {
     config: { model, schedule, encoder: encoder?.hash ?? null },
   });
-  const like = initAutoencoderState(new Rng(0), model), latest = await store.latest();
+  const like = initAutoencoderState(new Rng(0), model, schedule.alignmentMomentum),
+    latest = await store.latest();
   const resume = latest === null
     ? undefined
     : (await store.load(latest, { weights: like.ema, state: like })).state;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+export * from "./channel_moments.ts";
 export * from "./errors.ts";
 export * from "./host_tensor.ts";
 export * from "./rng.ts";

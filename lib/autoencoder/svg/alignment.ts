@@ -6,22 +6,27 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { float32, type HostTensor } from "novae/tensor/mod.ts";
-import { ChannelMoments } from "../latent_stats.ts";
+import { ChannelMoments, float32, type HostTensor } from "novae/tensor/mod.ts";
+import { stopGradient } from "novae/nn/mod.ts";
 
 /** Added to the residual's standard deviation before the division. */
 export const ALIGNMENT_EPS = 1e-6;
+/** Added to a variance whose square root is differentiated, so that a constant channel has a gradient. */
+const GRADIENT_EPS = 1e-12;
 
-/** The four scalars of the alignment: means over channels of the channels' means and standard deviations. */
-export interface AlignmentStats {
+/**
+ * The four scalars of the alignment: means over channels of the channels' means and standard deviations. In a training
+ * step they are tensors.
+ */
+export interface AlignmentStats<T = number> {
   /** μₕ, of the frozen features. */
-  readonly featureMean: number;
+  readonly featureMean: T;
   /** σₕ, of the frozen features. */
-  readonly featureStd: number;
+  readonly featureStd: T;
   /** μᵣ, of the residual before alignment. */
-  readonly residualMean: number;
+  readonly residualMean: T;
   /** σᵣ, of the residual before alignment. */
-  readonly residualStd: number;
+  readonly residualStd: T;
 }
 
 /**
@@ -52,6 +57,65 @@ export function alignToBatch(residualBNR: tf.Tensor, featuresBND: tf.Tensor): tf
     };
   });
   return align(residualBNR);
+}
+
+/** What a training step aligns a residual by, see {@linkcode alignToRunning}. */
+export interface RunningAlignment {
+  /** Statistics up to the update before; all zeros before the first. */
+  readonly stats: AlignmentStats<tf.Tensor>;
+  /** Share of the running statistics that each update keeps, in [0, 1). */
+  readonly momentum: number;
+  /** Updates done before this one, a scalar. */
+  readonly step: tf.Tensor;
+}
+
+/**
+ * Aligns a residual with statistics that run along with the training, so that images do not depend on those beside
+ * them: with the few images of a small batch, statistics of its own would blur what a residual can say.
+ *
+ * Statistics of the residual are taken before it is masked, as encoding measures them. The gradient is that of a
+ * batch normalisation: the residual's scale has none, and so cannot run away.
+ *
+ * *Source*: batch renormalisation, arXiv 1702.03275. *Differs*: scalars for all channels; the average's first updates
+ * weigh equally. From {@linkcode alignToBatch}: on 40,000 `solids` in batches of eight the published form reached
+ * 20.9 dB, its residual with a standard deviation of 54 before the alignment.
+ *
+ * @param maskedBNR residual, some images replaced by the mask token.
+ * @param residualBNR the same before it was masked.
+ * @param featuresBND frozen features; no gradient flows to them.
+ * @returns `[B, N, R]` and the statistics it was aligned by, those of this batch among them.
+ */
+export function alignToRunning(
+  maskedBNR: tf.Tensor,
+  residualBNR: tf.Tensor,
+  featuresBND: tf.Tensor,
+  running: RunningAlignment,
+): { aligned: tf.Tensor; stats: AlignmentStats<tf.Tensor> } {
+  const own = scalarMoments(residualBNR, GRADIENT_EPS), wanted = scalarMoments(featuresBND);
+  const stats = foldStats(running, own, wanted);
+  const std = tf.add(stats.residualStd, ALIGNMENT_EPS), ownStd = tf.add(own.std, ALIGNMENT_EPS);
+  // As values these two make the batch's own statistics the running ones; the gradient takes them for constants.
+  const rescale = stopGradient(tf.div(ownStd, std));
+  const shift = stopGradient(tf.div(tf.sub(own.mean, stats.residualMean), std));
+  const normal = tf.add(tf.mul(tf.div(tf.sub(maskedBNR, own.mean), ownStd), rescale), shift);
+  return { aligned: tf.add(tf.mul(normal, stats.featureStd), stats.featureMean), stats };
+}
+
+/** Running statistics after one more batch: the mean over the first updates, then an exponential average. */
+function foldStats(
+  { stats, momentum, step }: RunningAlignment,
+  residual: ScalarMoments,
+  features: ScalarMoments,
+): AlignmentStats<tf.Tensor> {
+  const share = tf.maximum(tf.div(1, tf.add(step, 1)), 1 - momentum);
+  const fold = (before: tf.Tensor, now: tf.Tensor) =>
+    stopGradient(tf.add(before, tf.mul(tf.sub(now, before), share)));
+  return {
+    featureMean: fold(stats.featureMean, features.mean),
+    featureStd: fold(stats.featureStd, features.std),
+    residualMean: fold(stats.residualMean, residual.mean),
+    residualStd: fold(stats.residualStd, residual.std),
+  };
 }
 
 /**
@@ -104,11 +168,17 @@ export function batchAlignment(featuresBND: HostTensor, residualBNR: HostTensor)
   return alignmentStats(features, residuals);
 }
 
+interface ScalarMoments {
+  readonly mean: tf.Tensor;
+  readonly std: tf.Tensor;
+}
+
 /** Means over channels of the mean and of the unbiased standard deviation over all other axes. */
-function scalarMoments(x: tf.Tensor): { mean: tf.Tensor; std: tf.Tensor } {
+function scalarMoments(x: tf.Tensor, varianceEps = 0): ScalarMoments {
   const channels = x.shape[x.rank - 1], count = x.size / channels;
   const flat = tf.reshape(x, [count, channels]);
   const mean = tf.mean(flat, 0);
   const variance = tf.div(tf.sum(tf.square(tf.sub(flat, mean)), 0), count - 1);
-  return { mean: tf.mean(mean), std: tf.mean(tf.sqrt(variance)) };
+  const std = tf.sqrt(varianceEps ? tf.add(variance, varianceEps) : variance);
+  return { mean: tf.mean(mean), std: tf.mean(std) };
 }
