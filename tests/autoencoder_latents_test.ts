@@ -14,7 +14,7 @@ import {
 import { flipHorizontal, openImageFolder, openShards } from "novae/data/mod.ts";
 import { diffusionBatches, ditConfig, parseTrainingSettings, storedLatents } from "novae/diffusion/mod.ts";
 import { decodeImage, imagesToUnit, readJson, readSafetensors, writeSafetensors } from "novae/io/mod.ts";
-import { ConfigError, DataError, gatherRows, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
+import { ConfigError, DataError, gatherRows, type HostTensor, type NovaeError } from "novae/tensor/mod.ts";
 import { assertClose, upTo } from "./autoencoder_fixture.ts";
 import { hashes, inFolder, writeImages } from "./extraction_fixture.ts";
 import { tinySolids, withAutoencoder, writeTinyAutoencoder } from "./latents_fixture.ts";
