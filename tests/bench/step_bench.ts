@@ -1,7 +1,8 @@
 /**
  * Compares training steps and forward passes: compiled by this project, eager in TensorFlow.js (wasm), and in PyTorch
- * where python3 has it; and the encoding of `svg` with its frozen encoder alone. Each runs in a process of its own with the same number of threads; rounds are interleaved,
- * since machines are noisy, and the median of the rounds' medians counts.
+ * where python3 has it; and the encoding of `svg` with that of its frozen encoder alone. Each runs in a process of its
+ * own with the same number of threads; rounds are interleaved, since machines are noisy, and the median of the rounds'
+ * medians counts.
  *
  * usage: deno task bench [--quick] [--only TEXT] [--no-eager] [--device NAME] [--json FILE]
  *
