@@ -1,5 +1,5 @@
 /**
- * Latent spaces: the interface all of them share, the two kinds, their losses, statistics, training and files.
+ * Latent spaces: the interface all of them share, SVG's, variational ones, pretrained ones, their losses, statistics, training and files.
  *
  * @module
  */
