@@ -224,7 +224,7 @@ Deno.test("constant channels and single tokens have no statistics", async () => 
   });
   const image = [float32([0], [1])];
   await assert.rejects(measureLatents(encode([1, 2, 1, 3], 2), image), /channel 0 has standard deviation 0/);
-  await assert.rejects(measureLatents(encode([1, 2], 1), image), /at least two tokens are needed, got 1/);
+  await assert.rejects(measureLatents(encode([1, 2], 1), image), /at least two vectors are needed, got 1/);
 });
 
 Deno.test("settings are checked: unknown keys, parts of other spaces, sizes that do not fit", () => {

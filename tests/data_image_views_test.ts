@@ -31,13 +31,17 @@ function cut(
   return out;
 }
 
-/** Views and the first pixel that each must have, of images of `height` × `width`. */
-function cases(height: number, width: number): [ImageView, readonly number[]][] {
+/**
+ * Views and the first pixel that each must have, of images of `height` × `width`.
+ *
+ * @param middle first pixel of the middle crop; half a pixel goes to the even side, as in torchvision.
+ */
+function cases(height: number, width: number, middle: readonly number[]): [ImageView, readonly number[]][] {
   const [down, right] = [height - SIDE, width - SIDE];
   const place = (x: number, y: number) => ({ x, y });
   return [
-    [{ index: 2, mirrored: false, place: null }, [Math.floor(down / 2), Math.floor(right / 2)]],
-    [{ index: 2, mirrored: true, place: null }, [Math.floor(down / 2), Math.floor(right / 2)]],
+    [{ index: 2, mirrored: false, place: null }, middle],
+    [{ index: 2, mirrored: true, place: null }, middle],
     [{ index: 0, mirrored: false, place: place(0, 0) }, [0, 0]],
     [{ index: 1, mirrored: true, place: place(0.999, 0) }, [0, right]],
     [{ index: 2, mirrored: false, place: place(0, 0.999) }, [down, 0]],
@@ -46,7 +50,7 @@ function cases(height: number, width: number): [ImageView, readonly number[]][] 
 }
 
 Deno.test("views of images in memory are their crops, mirrored after the cut", async () => {
-  const dataset = new DiscImages(3), wanted = cases(IMAGE_SIZE, IMAGE_SIZE);
+  const dataset = new DiscImages(3), wanted = cases(IMAGE_SIZE, IMAGE_SIZE, [3, 3]);
   using views = openImageViews(dataset, { framing: framing(IMAGE_SIZE) });
   assert.deepEqual([views.size, views.imageSize, views.cropped], [3, SIDE, true]);
   const { shape, data } = await views.load(wanted.map(([view]) => view));
@@ -74,7 +78,7 @@ Deno.test("views of image files are the same crops of what the files hold, to th
     }
     // The shorter side is 14 already, so that no pixel is resized.
     using views = openImageViews(await openImageFolder(folder), { framing: framing(height), workers: 2 });
-    const wanted = cases(height, width), { data } = await views.load(wanted.map(([view]) => view));
+    const wanted = cases(height, width, [2, 4]), { data } = await views.load(wanted.map(([view]) => view));
     const stride = SIDE * SIDE * 3;
     wanted.forEach(([{ index, mirrored }, corner], i) => {
       const bytes = Array.from(data.subarray(i * stride, (i + 1) * stride), (v) => Math.round(255 * v));

@@ -1,9 +1,16 @@
 import assert from "node:assert/strict";
-import { type MimeBundle, NotebookProgress, progressBundle } from "novae/plot/mod.ts";
+import {
+  lineChart,
+  type MimeBundle,
+  NotebookFigure,
+  NotebookProgress,
+  progressBundle,
+} from "novae/plot/mod.ts";
 
 interface Shown {
   text: string;
   html: string;
+  bundle: MimeBundle;
   options: Deno.jupyter.DisplayOptions;
 }
 
@@ -14,7 +21,7 @@ function notebook(ms = 0) {
   const show = async (bundle: MimeBundle, options: Deno.jupyter.DisplayOptions) => {
     assert.equal(++busy, 1, "drawn while the last drawing was not taken");
     await new Promise((resolve) => setTimeout(resolve, ms));
-    shown.push({ text: `${bundle["text/plain"]}`, html: `${bundle["text/html"]}`, options });
+    shown.push({ text: `${bundle["text/plain"]}`, html: `${bundle["text/html"]}`, bundle, options });
     busy--;
   };
   return { shown, show };
@@ -65,6 +72,26 @@ Deno.test("an error of the notebook reaches who waits for the last drawing", asy
   const progress = new NotebookProgress({ show: () => Promise.reject(new Error("kernel gone")) });
   progress.finish("done");
   await assert.rejects(progress.settled(), /kernel gone/);
+});
+
+Deno.test("a figure is redrawn in place with all its points in the end, whatever the notebook misses", async () => {
+  const { shown, show } = notebook(15), figure = new NotebookFigure({ show, everyMs: 5 });
+  const line = { name: "loss", x: [] as number[], y: [] as number[] };
+  for (let i = 1; i <= 100; i++) {
+    line.x.push(i);
+    line.y.push(1 / i);
+    figure.draw(lineChart([line], { xTitle: "Update", yTitle: "Loss" }));
+  }
+  await figure.settled();
+  const points = shown.map(({ bundle }) => {
+    const { data: [trace] } = bundle["application/vnd.plotly.v1+json"] as { data: { x: number[] }[] };
+    return trace.x.length;
+  });
+  assert.deepEqual(points, [1, 100]);
+  assert.deepEqual(shown.map(({ options }) => options.update), [false, true]);
+  assert.equal(shown[0].options.display_id, shown[1].options.display_id);
+  const ids = shown.map(({ html }) => html.match(/<div id="([^"]+)"/)?.[1]);
+  assert.notEqual(ids[0], ids[1], "a page that still holds the old drawing would draw into it");
 });
 
 Deno.test("the bar is as long as the part done and its words are text, not markup", () => {

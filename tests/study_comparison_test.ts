@@ -1,5 +1,6 @@
 /** The comparison of autoencoders: its arithmetic, its verdicts, and the command that runs it. */
 import assert from "node:assert/strict";
+import { loadLpips, lpipsFiles } from "novae/autoencoder/mod.ts";
 import { hashFile, readJson } from "novae/io/mod.ts";
 import {
   type ComparedAutoencoder,
@@ -217,6 +218,28 @@ Deno.test("a comparison that is killed, in a training and between two, ends with
     await isRefused(compare(root, "whole", "--resume", "--neighbours", "4"), /neighbours/);
   }));
 
+const LPIPS = "tests/golden/lpips"; // narrow networks, written by perceptual.py beside it
+
+Deno.test("a comparison measures LPIPS where its files are given, the same as reconstruct", () =>
+  inFolder(async (root) => {
+    await writeTinyEncoder(root);
+    await writeSplits(`${root}/images`, { train: 30, test: 12 });
+    const { hash } = await loadLpips("vgg16", lpipsFiles(LPIPS, "vgg16"));
+    const given = ["--images", "16", "--seeds", "0", "--spaces", "dino", "--lpips", LPIPS];
+    assert.match(await succeeds(...compare(root, "runs", ...given)), /│ space .*SSIM .*LPIPS/);
+    const { lpips, autoencoders: [{ file, reconstruction }] } = await readJson(
+      `${root}/runs.json`,
+    ) as ComparisonResult;
+    assert.deepEqual(lpips, { path: LPIPS, network: "vgg16", hash });
+    const reconstructed = await succeeds(
+      ...["reconstruct", `${root}/runs/00000-compare-autoencoders-folder/${file}`, "--data", "folder"],
+      ...["--path", `${root}/images`, "--encoder", `${root}/encoder.safetensors`, "--device", "cpu"],
+      ...["--no-probes", "--lpips", LPIPS, "--json"],
+    );
+    const [{ reconstruction: again }] = JSON.parse(reconstructed).autoencoders;
+    assert.ok(Math.abs(again.lpips - reconstruction.lpips) < 1e-6 && again.lpips > 0);
+  }));
+
 Deno.test("what a comparison cannot use is told in one line before a run is begun", () =>
   inFolder(async (root) => {
     await writeTinyEncoder(root);
@@ -230,6 +253,9 @@ Deno.test("what a comparison cannot use is told in one line before a run is begu
       [["--train", "5"], /--train is for solids and cifar10, got it with .*images$/],
       [["--out", `${root}/table.txt`], /--out must end in \.json, got .*table\.txt$/],
       [["--encoder", `${root}/none.safetensors`], /none\.safetensors/],
+      [["--lpips", `${root}/none`], /its trunk must be torchvision's .*, got no file .*none\/vgg16/],
+      [["--lpips", LPIPS, "--lpips-network", "alexnet"], /at least 31 × 31 pixels, got 16 × 16$/],
+      [["--lpips-network", "alexnet"], /--lpips must name the files of LPIPS \(alexnet\), got none$/],
     ];
     for (const [more, message] of cases) await isRefused(compare(root, "runs", ...more), message);
     const without = compare(root, "runs").filter((arg) =>

@@ -1,5 +1,5 @@
 /**
- * Latent spaces: the interface all of them share, the two kinds, their losses, statistics, training and files.
+ * Latent spaces: the interface all of them share, SVG's, variational ones, pretrained ones, their losses, statistics, training and files.
  *
  * @module
  */
@@ -23,6 +23,13 @@ export * from "./perceptual/mod.ts";
 export * from "./pretrained_vae.ts";
 export * from "./reconstruction.ts";
 export * from "./resnet_block.ts";
+export {
+  type AutoencoderSchedule,
+  type ResolvedSchedule,
+  resolveSchedule,
+  scheduleSteps,
+} from "./schedule.ts";
+export * from "./sizes.ts";
 export * from "./speed.ts";
 export * from "./svg/mod.ts";
 export * from "./svg/published_schedule.ts";

@@ -8,7 +8,7 @@ import { type DeviceName, disposeTree } from "novae/engine/mod.ts";
 import { type AutoencoderConfig, latentChannels, latentGrid } from "./config.ts";
 import type { PerceptualLoss } from "./losses.ts";
 import { drawDropout, hasDropout } from "./svg/mod.ts";
-import { type AutoencoderSchedule, resolveSchedule } from "./train.ts";
+import { type AutoencoderSchedule, resolveSchedule } from "./schedule.ts";
 import { type AutoencoderBatch, initAutoencoderState } from "./train_step.ts";
 import { TrainingUpdate } from "./training_update.ts";
 

@@ -6,57 +6,25 @@
 import { CheckpointError, ConfigError, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, disposeTree, read } from "novae/engine/mod.ts";
 import { type Dataset, type ImageFiles, isImageFiles } from "novae/data/mod.ts";
-import { cosineSchedule, emaDecay, type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
+import { type TrainLogEntry, trainLoop } from "novae/nn/mod.ts";
 import { CompiledAutoencoder, expectEncoder, type FrozenEncoder } from "./compiled.ts";
 import type { AutoencoderConfig } from "./config.ts";
-import { DEFAULT_RECONSTRUCTION_WEIGHTS, type PerceptualLoss, type ReconstructionWeights } from "./losses.ts";
+import type { PerceptualLoss } from "./losses.ts";
 import type { AutoencoderStats } from "./measure.ts";
 import { type AutoencoderParams, roundToHalf } from "./model.ts";
-import { type Optimisation, type ResolvedOptimisation, resolveOptimisation } from "./optimisation.ts";
 import type { ReconstructionMeasures, ShownReconstructions } from "./reconstruction.ts";
+import {
+  type AutoencoderSchedule,
+  type ResolvedSchedule,
+  resolveSchedule,
+  scheduleSteps,
+  stepSchedules,
+} from "./schedule.ts";
 import { batchSource } from "./training_data.ts";
 import { TrainingEvaluation } from "./training_evaluation.ts";
-import { type CropMode, type FeatureSource, TrainingImages } from "./training_images.ts";
+import { type FeatureSource, TrainingImages } from "./training_images.ts";
 import { type AutoencoderBatch, type AutoencoderState, initAutoencoderState } from "./train_step.ts";
 import { type StateOnDevice, TrainingUpdate } from "./training_update.ts";
-
-/** How an autoencoder is trained. Everything here is plain data and part of what a checkpoint belongs to. */
-export interface AutoencoderSchedule extends Optimisation {
-  /** Training images in all; rounded up to whole batches. */
-  readonly images: number;
-  /**
-   * Images an update. Default 8: with few images in all, many small updates go further. On 4,000 images of `solids`
-   * and the space `dino`, batches of 8, 16 and 32 reached 22.2, 21.6 and 20.6 dB at the same cost.
-   */
-  readonly batchSize?: number;
-  /** Step size after the warm-up. Default 1e-3. */
-  readonly learningRate?: number;
-  /** Step size at the end, as a share of `learningRate`. Default 0.02. */
-  readonly finalRate?: number;
-  /** Updates of linear warm-up. Default 50. */
-  readonly warmupSteps?: number;
-  /** Half-life of the weights' moving average as a share of `images`. Default 0.01. */
-  readonly emaHalflife?: number;
-  /** Weights of the loss's parts. */
-  readonly reconstruction?: Partial<ReconstructionWeights>;
-  /** Whether each image is mirrored with probability ½ whenever it is seen. Default false. */
-  readonly flip?: boolean;
-  /**
-   * Where the square lies that is cut from images larger than it: in the `center`, or anywhere, `random`, drawn anew
-   * whenever an image is seen, as published. Held-out images are always cut from the middle. Default `center`.
-   */
-  readonly crop?: CropMode;
-  /** Shorter side that image files are brought to before the crop; null, the default, for that of the crop. */
-  readonly resize?: number | null;
-  /** Seed of the initial weights, the order of the images and all noise. Default 0. */
-  readonly seed?: number;
-}
-
-/** A schedule with every default filled in. */
-export type ResolvedSchedule =
-  & Required<Omit<AutoencoderSchedule, "reconstruction" | keyof Optimisation>>
-  & ResolvedOptimisation
-  & { readonly reconstruction: ReconstructionWeights };
 
 /** A point of the curve of a training. */
 export interface AutoencoderEvaluation {
@@ -136,33 +104,6 @@ export interface TrainedAutoencoder extends AutoencoderStats {
 }
 
 /**
- * Fills in the defaults of a schedule.
- *
- * @throws ConfigError if the settings of the optimisers, or of the discriminator, cannot be used.
- */
-export function resolveSchedule(schedule: AutoencoderSchedule): ResolvedSchedule {
-  return {
-    batchSize: 8,
-    learningRate: 1e-3,
-    finalRate: 0.02,
-    warmupSteps: 50,
-    emaHalflife: 0.01,
-    flip: false,
-    crop: "center",
-    resize: null,
-    seed: 0,
-    ...schedule,
-    ...resolveOptimisation(schedule),
-    reconstruction: { ...DEFAULT_RECONSTRUCTION_WEIGHTS, ...schedule.reconstruction },
-  };
-}
-
-/** Updates of a schedule. */
-export function scheduleSteps(schedule: ResolvedSchedule): number {
-  return Math.ceil(schedule.images / schedule.batchSize);
-}
-
-/**
  * Trains an autoencoder and measures the statistics stored with it.
  *
  * The frozen encoder is only asked for features. The result is a pure function of the options on one device: a
@@ -194,7 +135,7 @@ export async function trainAutoencoder(options: TrainAutoencoderOptions): Promis
       startStep: index,
       steps,
       batchSize: schedule.batchSize,
-      batch: batchSource(images, { config, ...schedule, ...schedules(schedule, steps) }),
+      batch: batchSource(images, { config, ...schedule, ...stepSchedules(schedule, steps) }),
       step: async (state, batch) => await update.run(state, batch, index++),
       logEverySteps: options.logEverySteps,
       onLog: options.onLog,
@@ -284,22 +225,6 @@ async function trainingImages(
     workers,
     onProgress: onFeatures && ((done, total) => onFeatures(done, total)),
   });
-}
-
-function schedules(schedule: ResolvedSchedule, steps: number) {
-  const { learningRate, finalRate, warmupSteps, batchSize, images, emaHalflife, adversarial } = schedule;
-  const cosine = (base: number) =>
-    cosineSchedule({
-      base,
-      final: base * finalRate,
-      steps,
-      warmupSteps: Math.min(warmupSteps, Math.floor(steps / 4)),
-    });
-  return {
-    learningRate: cosine(learningRate),
-    discriminatorRate: adversarial ? cosine(adversarial.learningRate) : undefined,
-    emaDecay: (step: number) => emaDecay(batchSize, emaHalflife * images, step * batchSize),
-  };
 }
 
 function evaluationSteps(steps: number, count: number): number[] {

@@ -13,7 +13,8 @@ import {
   type ReconstructionMeasures,
   type ShownReconstructions,
 } from "./reconstruction.ts";
-import type { AutoencoderEvaluation, ResolvedSchedule, TrainAutoencoderOptions } from "./train.ts";
+import type { ResolvedSchedule } from "./schedule.ts";
+import type { AutoencoderEvaluation, TrainAutoencoderOptions } from "./train.ts";
 import { middleView, TrainingImages } from "./training_images.ts";
 
 /** Pixels that a measurement encodes at once, 256 images of 64 × 64; and the fewest images. */

@@ -16,7 +16,7 @@ import {
   type VitSize,
 } from "novae/dino/mod.ts";
 import { applyOverrides, CheckpointStore, storedConfig } from "novae/experiment/mod.ts";
-import type { KnnPoint, KnnScores } from "./_encoder_knn.ts";
+import type { KnnPoint, KnnScores } from "./_encoder_features.ts";
 
 /** What `novae train encoder` is given. */
 export interface EncoderOptions {

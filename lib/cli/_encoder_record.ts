@@ -6,7 +6,7 @@ import type { TrainLogEntry } from "novae/nn/mod.ts";
 import { countVitParams, saveEncoder, type VitParams } from "novae/dino/mod.ts";
 import { describeEnvironment } from "novae/experiment/mod.ts";
 import type { EncoderConfig, EncoderOptions, Progress } from "./_encoder_config.ts";
-import { knnOfPixels } from "./_encoder_knn.ts";
+import { knnOfPixels } from "./_encoder_features.ts";
 
 /** Made before the training, so that hours are not spent on a result that has no place. */
 export async function makeFolderOf(path: string): Promise<void> {

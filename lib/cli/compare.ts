@@ -19,11 +19,12 @@ import {
   shippedModel,
 } from "novae/study/mod.ts";
 import { makeFolderOf } from "./_encoder_record.ts";
+import { addLpipsOptions, lpipsOf, type LpipsOptions } from "./_lpips.ts";
 import { usualClassifier } from "./_measures.ts";
 import { parseCount } from "./_options.ts";
 import { usualImageSize } from "./_splits.ts";
 
-interface CompareFlags {
+interface CompareFlags extends LpipsOptions {
   spaces: string;
   seeds: string;
   data: string;
@@ -52,9 +53,10 @@ A space may be followed by settings that are changed, each behind a +, for examp
 
 /** Adds the command to the program. */
 export function registerCompare(program: Command): void {
-  program.command("compare").description("compare models, each trained with several seeds")
+  const command = program.command("compare").description("compare models, each trained with several seeds")
     .command("autoencoders")
-    .description("train autoencoders of several spaces and seeds; measure reconstructions and probes")
+    .description("train autoencoders of several spaces and seeds; measure reconstructions and probes");
+  addLpipsOptions(command, "measure LPIPS too")
     .option("--spaces <list>", "latent spaces, separated by commas", "vae,dino,svg-noalign,svg")
     .option("--seeds <list>", "seeds of the trainings, separated by commas", "0,1,2")
     .option(
@@ -122,6 +124,7 @@ function configOf(flags: CompareFlags): ComparisonConfig {
   const { size, images, neighbours, dataSeed, device } = flags,
     data = dataOf(flags),
     { name, imageSize } = data;
+  const lpips = lpipsOf("Cannot compare autoencoders", flags);
   const { seed: _, ...schedule } = resolveSchedule({ images });
   const shipped = name === "folder" ? "" : shippedModel(`encoder-${name}.safetensors`);
   return parseComparisonConfig({
@@ -129,6 +132,7 @@ function configOf(flags: CompareFlags): ComparisonConfig {
     dataSeed,
     encoder: flags.encoder ?? shipped,
     classifier: flags.classifier ?? usualClassifier(name, imageSize),
+    ...(lpips && { lpips }),
     spaces: parseSpaces(flags.spaces),
     seeds: parseSeeds(flags.seeds),
     size,

@@ -5,55 +5,36 @@
  */
 import { type Command, Option } from "commander";
 import { sizeOf } from "novae/tensor/mod.ts";
-import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
+import { resolveDevice } from "novae/engine/mod.ts";
 import { extractFeatures, type ExtractionSummary, loadEncoder, type TokenChoice } from "novae/dino/mod.ts";
 import { addImagesOptions, type ImagesOptions, openImages } from "./_images.ts";
-import { parseCount } from "./_options.ts";
+import { addShardOptions, encodedLine, type ShardOptions, storageOf } from "./_shard_options.ts";
 import { ShownDownload } from "./_shown_download.ts";
 import { ShownEncoding } from "./_shown_encoding.ts";
 
-interface ExtractOptions extends ImagesOptions {
+interface ExtractOptions extends ImagesOptions, ShardOptions {
   encoder: string;
-  out: string;
   tokens: TokenChoice;
   flip: boolean;
   lastBlocks: number;
-  dtype: "fp16" | "fp32";
   size?: number;
-  batchSize: number;
-  rowsPerShard?: number;
-  device: DeviceName;
-  workers?: number;
-  verify: "hash" | "header";
-  json: boolean;
 }
 
 /** Adds the command to the program. */
 export function registerExtract(program: Command): void {
   const command = program.command("extract")
     .description("write the features of all images of a data set, in shards that are read at random");
-  addImagesOptions(command)
+  addShardOptions(addImagesOptions(command))
     .requiredOption(
       "--encoder <reference>",
       "repository of the hub, such as facebook/dinov2-small, @ and a revision if wanted; folder or file",
     )
-    .requiredOption("--out <folder>", "folder of the shards; one that was begun is gone on with")
     .addOption(
       new Option("--tokens <which>", "tokens to keep").choices(["cls", "patches", "both"]).default("both"),
     )
     .option("--flip", "keep the tokens of the mirror images too", false)
     .option("--last-blocks <n>", "keep the tokens of the last n blocks instead of the final ones", Number, 0)
-    .addOption(new Option("--dtype <type>", "storage").choices(["fp16", "fp32"]).default("fp16"))
     .option("--size <pixels>", "edge of the images that the encoder sees; its own if omitted", Number)
-    .option("--batch-size <n>", "images at a time", parseCount, 64)
-    .option("--rows-per-shard <n>", "images a file; about 64 MB, 1024 or fewer, if omitted", parseCount)
-    .option("--device <name>", "where the encoder runs", "auto")
-    .option("--workers <n>", "threads that decode images; one a core if omitted", parseCount)
-    .addOption(
-      new Option("--verify <how>", "check of shards that are there: all data or headers alone")
-        .choices(["hash", "header"]).default("hash"),
-    )
-    .option("--json", "print the result as JSON", false)
     .action(extract);
 }
 
@@ -68,7 +49,7 @@ async function extract(options: ExtractOptions): Promise<void> {
       images,
       encoder,
       device,
-      dtype: options.dtype === "fp16" ? "float16" : "float32",
+      dtype: storageOf(options),
       onProgress: (progress) => shown.update(progress),
     });
     shown.finish(summary);
@@ -91,14 +72,13 @@ async function encoderOf(reference: string): Promise<Awaited<ReturnType<typeof l
 }
 
 function describe({ out, dtype }: ExtractOptions, summary: ExtractionSummary, where: string): string {
-  const { count, made, tensors, imagesPerSec, wallSec } = summary, bytes = dtype === "fp16" ? 2 : 4;
+  const { count, tensors } = summary, bytes = dtype === "fp16" ? 2 : 4;
   const forms = Object.entries(tensors).map(([name, shape]) => `${name} [${shape.join(", ")}]`);
   const numbers = Object.values(tensors).reduce((sum, shape) => sum + sizeOf(shape), 0);
-  const rate = imagesPerSec === null ? "" : `, ${imagesPerSec.toFixed(1)} images/s`;
   return [
     `${count} images in ${out}: ${forms.join(", ")} in ${dtype}, ${
       (count * numbers * bytes / 1e6).toFixed(1)
     } MB`,
-    `${made} of them encoded now on ${where} in ${wallSec.toFixed(1)} s${rate}`,
+    encodedLine(summary, where),
   ].join("\n");
 }

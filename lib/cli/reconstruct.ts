@@ -20,12 +20,13 @@ import {
   spreadOf,
 } from "novae/study/mod.ts";
 import { autoencoderHash, openAutoencoder } from "./_autoencoder_file.ts";
+import { addLpipsOptions, type LpipsOptions, openLpips } from "./_lpips.ts";
 import { type OpenedMeasures, openMeasures } from "./_measures.ts";
 import { parseCount } from "./_options.ts";
 import { makeFolderOf } from "./_encoder_record.ts";
 import { addSplitsOptions, openSplits, type SplitsOptions } from "./_splits.ts";
 
-interface ReconstructOptions extends SplitsOptions {
+interface ReconstructOptions extends SplitsOptions, LpipsOptions {
   encoder?: string;
   classifier?: string;
   probes: boolean;
@@ -50,7 +51,7 @@ export function registerReconstruct(program: Command): void {
   const command = program.command("reconstruct")
     .description("measure how well autoencoders reconstruct held-out images, and probe their latents")
     .argument("<files...>", "autoencoders, from `novae train autoencoder`");
-  addSplitsOptions(command)
+  addLpipsOptions(addSplitsOptions(command), "measure LPIPS too")
     .option("--encoder <reference>", "the frozen encoder of the autoencoders; not needed for a vae")
     .option(
       "--classifier <file>",
@@ -68,8 +69,9 @@ export function registerReconstruct(program: Command): void {
 
 async function reconstruct(files: string[], options: ReconstructOptions): Promise<void> {
   const { device } = await resolveDevice(options.device), imageSize = await sizeOfAll(files);
+  const lpipsWeights = await openLpips(WHAT, options);
   const splits = await openSplits(WHAT, options, imageSize);
-  const judge = await openMeasures({ ...options, imageSize, device });
+  const judge = await openMeasures({ ...options, imageSize, lpipsWeights, device });
   if (judge.note) console.error(judge.note);
   const encoder = options.encoder === undefined
     ? undefined
@@ -88,7 +90,7 @@ async function reconstruct(files: string[], options: ReconstructOptions): Promis
     const result = {
       data: { name: splits.test.name, hash: splits.test.hash, images: splits.test.size, imageSize },
       encoder: encoder?.hash ?? null,
-      classifier: judge.classifier?.hash ?? null,
+      ...judge.record,
       features,
       autoencoders: measured,
     };

@@ -9,13 +9,15 @@ import { resolveDevice } from "novae/engine/mod.ts";
 import {
   AUTOENCODER_SIZES,
   FORMER_SCHEDULE,
+  type PerceptualLoss,
   type ReconstructionMeasures,
   scheduleSteps,
   SPACE_NAMES,
+  SVG_PRESETS,
   trainAutoencoder,
   type TrainedAutoencoder,
 } from "novae/autoencoder/mod.ts";
-import { CheckpointStore } from "novae/experiment/mod.ts";
+import { CheckpointStore, type DeviceChoice } from "novae/experiment/mod.ts";
 import {
   type AutoencoderOptions,
   type Materials,
@@ -23,6 +25,7 @@ import {
   type Progress,
   resolveTraining,
   startingPoint,
+  trainedBy,
   type TrainingConfig,
 } from "./_autoencoder_config.ts";
 import {
@@ -30,13 +33,17 @@ import {
   drawReconstructions,
   evaluationLine,
   logLine,
+  nameOf,
   outOf,
   writeResult,
 } from "./_autoencoder_record.ts";
 import { makeFolderOf } from "./_encoder_record.ts";
-import { openMeasures } from "./_measures.ts";
+import { addLpipsOptions } from "./_lpips.ts";
+import { type OpenedMeasures, openMeasures } from "./_measures.ts";
 import { openMetrics } from "./_metrics.ts";
 import { parseCount } from "./_options.ts";
+import { expectIndependentLoss } from "./_perceptual.ts";
+import { type AutoencoderFlags, PRESET_DECIDES, withPreset } from "./_preset.ts";
 import { addSplitsOptions } from "./_splits.ts";
 
 /** Adds `autoencoder` to the `train` command. */
@@ -44,9 +51,25 @@ export function registerTrainAutoencoder(train: Command): void {
   const command = train.command("autoencoder")
     .description("train the autoencoder of one latent space on images; no labels are used")
     .addOption(
-      new Option("--space <name>", "latent space").choices([...SPACE_NAMES]).makeOptionMandatory(),
+      new Option("--space <name>", "latent space; needed without a preset").choices([...SPACE_NAMES]),
+    )
+    .addOption(
+      new Option(
+        "--preset <name>",
+        "a published autoencoder: networks, losses and schedule; --set changes them",
+      )
+        .choices(Object.keys(SVG_PRESETS)).conflicts([...PRESET_DECIDES]),
     );
-  addSplitsOptions(command)
+  addLpipsOptions(addSplitsOptions(command), "train by LPIPS and measure it")
+    .option(
+      "--perceptual <file>",
+      "train by the maps of a classifier, not the one that measures; LPIPS is then only measured",
+    )
+    .option(
+      "--adversarial",
+      "train against a discriminator, as published; schedule.adversarial has its settings",
+    )
+    .option("--no-adversarial", "leave the discriminator of the preset out")
     .option(
       "--image-size <pixels>",
       "edge of the square crop; 64, of cifar10 32, of files 256 if omitted",
@@ -72,7 +95,17 @@ export function registerTrainAutoencoder(train: Command): void {
       "edge of a token; the encoder's, or for 8 × 8 tokens, if omitted",
       parseCount,
     )
-    .option("--images <n>", "training images, repetitions counted", parseCount, 100_000)
+    .option(
+      "--images <n>",
+      "training images, repetitions counted; 100,000, of a preset 41 epochs, if omitted",
+      parseCount,
+    )
+    .addOption(
+      new Option("--epochs <n>", "runs through the training images, instead of --images").argParser(
+        parseCount,
+      )
+        .conflicts(["images", "minutes"]),
+    )
     .option("--minutes <n>", "as many images as can be trained on in this time, instead of --images", Number)
     .option("--seed <n>", "decides weights, order of images, crops and noise", Number, 0)
     .option("--device <name>", "where to train", "auto")
@@ -85,10 +118,13 @@ export function registerTrainAutoencoder(train: Command): void {
     .option("--evaluations <n>", "how often held-out images are reconstructed", parseCount, 10)
     .option("--evaluation-images <n>", "held-out images of an evaluation", parseCount, 256)
     .option("--checkpoint-every <steps>", "updates between checkpoints", parseCount, 500)
-    .option("--run <folder>", "folder of the checkpoints; experiments/runs/ae-<space>-<data> if omitted")
+    .option(
+      "--run <folder>",
+      "folder of the checkpoints; experiments/runs/ae-<space or preset>-<data> if omitted",
+    )
     .option(
       "--out <path>",
-      "result without extension: .safetensors, .json, .log; ae-<space>-<data> if omitted",
+      "result without extension: .safetensors, .json, .log; ae-<space or preset>-<data> if omitted",
     )
     .option(
       "--set <key=value...>",
@@ -96,34 +132,20 @@ export function registerTrainAutoencoder(train: Command): void {
       [],
     )
     .option("--resume", "go on from the newest checkpoint of the run folder", false)
-    .action((options: AutoencoderOptions) => run(options));
+    .action((flags: AutoencoderFlags) => run(withPreset(flags)));
 }
 
 async function run(options: AutoencoderOptions): Promise<void> {
   const choice = await resolveDevice(options.device), { device } = choice;
   const materials = await openMaterials(options, device);
   try {
-    const folder = options.run ?? `experiments/runs/ae-${options.space}-${options.data}`;
+    const folder = options.run ?? `experiments/runs/${nameOf(options)}`;
     const config = await resolveTraining(options, materials, folder);
-    const store = new CheckpointStore(join(folder, "checkpoints"), {
-      config,
-      former: { schedule: FORMER_SCHEDULE },
-    });
-    await makeFolderOf(`${outOf(options)}.safetensors`);
-    const started = await startingPoint(store, config, options, folder), { progress, resumed } = started;
-    const say = (line: string) => {
-      console.log(line);
-      progress.log.push(line);
-    };
-    if (resumed === null) announcement(config, `${device} (${choice.reason})`).forEach(say);
-    else console.log(`going on from update ${resumed} of ${scheduleSteps(config.schedule)}`);
-    const judge = await openMeasures({ ...options, imageSize: config.model.imageSize, device });
+    const { imageSize } = config.model, { lpips: lpipsWeights } = materials.perceptual;
+    const judge = await openMeasures({ ...options, imageSize, lpipsWeights, device });
     try {
-      if (judge.note && resumed === null) say(judge.note);
-      const training = { options: { ...options, device }, config, materials, store, folder, say };
-      const trained = await runTraining({ ...training, ...started, measures: judge.measures });
-      if (!trained.stopped) return await writeResult(options, config, progress, trained, choice);
-      console.log(`stopped after update ${trained.step}; --resume goes on from there`);
+      expectIndependentLoss(config.perceptual, judge.record);
+      await trainAndWrite({ ...options, device }, config, materials, judge, folder, choice);
     } finally {
       await judge.dispose();
     }
@@ -132,8 +154,39 @@ async function run(options: AutoencoderOptions): Promise<void> {
   }
 }
 
+async function trainAndWrite(
+  options: AutoencoderOptions,
+  config: TrainingConfig,
+  materials: Materials,
+  judge: OpenedMeasures,
+  folder: string,
+  choice: DeviceChoice,
+): Promise<void> {
+  const store = new CheckpointStore(join(folder, "checkpoints"), {
+    config,
+    former: { schedule: FORMER_SCHEDULE, perceptual: null },
+  });
+  await makeFolderOf(`${outOf(options)}.safetensors`);
+  const started = await startingPoint(store, config, options, folder), { progress, resumed } = started;
+  const say = (line: string) => {
+    console.log(line);
+    progress.log.push(line);
+  };
+  if (resumed === null) {
+    announcement(config, judge.record, `${choice.device} (${choice.reason})`).forEach(say);
+    if (judge.note) say(judge.note);
+  } else console.log(`going on from update ${resumed} of ${scheduleSteps(config.schedule)}`);
+  const perceptual = trainedBy(materials, config.schedule)?.loss, { measures } = judge;
+  const trained = await runTraining({
+    ...{ options, config, materials, store, folder, say, measures, perceptual },
+    ...started,
+  });
+  if (!trained.stopped) return await writeResult(options, config, judge.record, progress, trained, choice);
+  console.log(`stopped after update ${trained.step}; --resume goes on from there`);
+}
+
 async function runTraining(
-  { options, config, materials, store, folder, say, state, progress, resumed, measures }:
+  { options, config, materials, store, folder, say, state, progress, resumed, measures, perceptual }:
     & Awaited<ReturnType<typeof startingPoint>>
     & {
       options: AutoencoderOptions;
@@ -143,6 +196,7 @@ async function runTraining(
       folder: string;
       say: (line: string) => void;
       measures: ReconstructionMeasures;
+      perceptual: PerceptualLoss | undefined;
     },
 ): Promise<TrainedAutoencoder> {
   const metrics = await openMetrics(folder, resumed, "evaluation"), takeTime = stopwatch(progress);
@@ -167,6 +221,7 @@ async function runTraining(
       features,
       resume: state,
       measures,
+      perceptual,
       signal: controller.signal,
       logEverySteps,
       onLog: (entry) => {

@@ -11,7 +11,7 @@ import { countVitParams, DINO_RECIPES, trainDino, VIT_SIZES } from "novae/dino/m
 import { CheckpointStore } from "novae/experiment/mod.ts";
 import { parseCount, parseNatural } from "./_options.ts";
 import { type EncoderOptions, resolveEncoderConfig, startingPoint } from "./_encoder_config.ts";
-import { knnLine, knnOfEncoder, standardised } from "./_encoder_knn.ts";
+import { knnLine, knnOfEncoder, standardised } from "./_encoder_features.ts";
 import { announcement, logLine, makeFolderOf, writeResult } from "./_encoder_record.ts";
 import { openMetrics } from "./_metrics.ts";
 

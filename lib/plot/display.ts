@@ -16,6 +16,7 @@ import {
 } from "novae/experiment/mod.ts";
 import { escapeHtml, inlineHtml, scriptJson } from "./_markup.ts";
 import { NOTEBOOK_TABLE_STYLE } from "./_page_style.ts";
+import { type MimeBundle, RedrawnOutput, type ShowOutput } from "./_redrawn_output.ts";
 import { tableHtml } from "./_table.ts";
 import type { Figure, JsonObject } from "./figure.ts";
 import { plotlySource } from "./html.ts";
@@ -24,11 +25,7 @@ import type { TableBlock } from "./report.ts";
 import { tableText } from "./table_text.ts";
 import { PAGE_COLOURS, SANS_FONT, SPACE_STYLES, withTheme } from "./theme.ts";
 
-/** Forms of one output by MIME type. */
-export interface MimeBundle {
-  /** Text, base64 or JSON, as the type demands. */
-  readonly [mimeType: string]: string | JsonObject;
-}
+export type { MimeBundle, ShowOutput } from "./_redrawn_output.ts";
 
 /** Shows a figure under the running cell. */
 export async function displayFigure(figure: Figure): Promise<void> {
@@ -50,8 +47,53 @@ export async function displayTable(table: TableBlock): Promise<void> {
   await Deno.jupyter.display(tableBundle(table), { raw: true });
 }
 
-/** Sends an output to the notebook, as `Deno.jupyter.display` does. */
-export type ShowOutput = (bundle: MimeBundle, options: Deno.jupyter.DisplayOptions) => Promise<void>;
+const notebook: ShowOutput = (bundle, options) => Deno.jupyter.display(bundle, options);
+
+/** Whom to show what is redrawn, and how often. */
+export interface RedrawOptions {
+  /** Takes the outputs; the notebook if omitted. */
+  readonly show?: ShowOutput;
+  /** Least time between drawings. */
+  readonly everyMs?: number;
+}
+
+/**
+ * A figure under the running cell that is redrawn in place, such as the curve of a training. What is drawn faster than
+ * the notebook takes it is left out, but for the last. Await {@linkcode NotebookFigure.settled} at the end of the cell:
+ * later drawings may be lost.
+ *
+ * @example
+ * ```ts
+ * import { lineChart, NotebookFigure } from "novae/plot/mod.ts";
+ * const shown: unknown[] = [], show = (bundle: unknown) => Promise.resolve(void shown.push(bundle));
+ * const figure = new NotebookFigure({ show });
+ * figure.draw(lineChart([{ name: "loss", x: [1, 2], y: [3, 2] }], { xTitle: "Update", yTitle: "Loss" }));
+ * await figure.settled();
+ * if (shown.length !== 1) throw new Error("the figure was not shown");
+ * ```
+ */
+export class NotebookFigure {
+  readonly #output: RedrawnOutput;
+
+  /**
+   * Nothing is shown before the first drawing.
+   *
+   * @param options drawings are half a second apart by default: each carries all it needs, a megabyte and more.
+   */
+  constructor({ show = notebook, everyMs = 500 }: RedrawOptions = {}) {
+    this.#output = new RedrawnOutput(`figure-${crypto.randomUUID()}`, show, everyMs);
+  }
+
+  /** Draws the figure in the place of the one before. */
+  draw(figure: Figure): void {
+    this.#output.draw(figureBundle(figure, `figure-${crypto.randomUUID()}`));
+  }
+
+  /** Waits until the notebook has taken the last figure. */
+  async settled(): Promise<void> {
+    await this.#output.settled();
+  }
+}
 
 /**
  * A bar under the running cell that is redrawn in place, at most every 0.2 s and never while the notebook has not taken
@@ -69,21 +111,15 @@ export type ShowOutput = (bundle: MimeBundle, options: Deno.jupyter.DisplayOptio
  * ```
  */
 export class NotebookProgress implements ProgressDisplay {
-  readonly #show: ShowOutput;
-  readonly #id = `progress-${crypto.randomUUID()}`;
-  readonly #everyMs: number;
-  #next: MimeBundle | null = null;
-  #drawing: Promise<void> | null = null;
-  #begun = false;
+  readonly #output: RedrawnOutput;
 
   /**
    * Nothing is shown before work begins.
    *
-   * @param options `show` takes the outputs, the notebook if omitted; `everyMs` is the least time between drawings.
+   * @param options drawings are 0.2 s apart by default.
    */
-  constructor(options: { readonly show?: ShowOutput; readonly everyMs?: number } = {}) {
-    this.#show = options.show ?? ((bundle, how) => Deno.jupyter.display(bundle, how));
-    this.#everyMs = options.everyMs ?? 200;
+  constructor({ show = notebook, everyMs = 200 }: RedrawOptions = {}) {
+    this.#output = new RedrawnOutput(`progress-${crypto.randomUUID()}`, show, everyMs);
   }
 
   /** Begins counted work and returns what is to be told of it, e.g. as `onProgress`. */
@@ -94,17 +130,17 @@ export class NotebookProgress implements ProgressDisplay {
 
   /** Draws the bar. */
   start(view: ProgressView): void {
-    this.#draw(progressBundle(view));
+    this.#output.draw(progressBundle(view));
   }
 
   /** Redraws the bar. */
   update(view: ProgressView): void {
-    this.#draw(progressBundle(view));
+    this.#output.draw(progressBundle(view));
   }
 
   /** Draws a full bar with a line. */
   finish(line: string): void {
-    this.#draw(finishedBundle(line));
+    this.#output.draw(finishedBundle(line));
   }
 
   /** Nothing stands in the way of other outputs. */
@@ -112,23 +148,7 @@ export class NotebookProgress implements ProgressDisplay {
 
   /** Waits until the notebook has taken the last drawing. */
   async settled(): Promise<void> {
-    while (this.#drawing !== null) await this.#drawing;
-  }
-
-  #draw(bundle: MimeBundle): void {
-    this.#next = bundle;
-    this.#drawing ??= this.#drain();
-  }
-
-  async #drain(): Promise<void> {
-    for (let first = true; this.#next !== null; first = false) {
-      if (!first) await new Promise((resolve) => setTimeout(resolve, this.#everyMs));
-      const bundle = this.#next, update = this.#begun;
-      this.#next = null;
-      this.#begun = true;
-      await this.#show(bundle, { raw: true, "display_id": this.#id, update });
-    }
-    this.#drawing = null;
+    await this.#output.settled();
   }
 }
 

@@ -12,6 +12,9 @@ import {
   countParameters,
   hasFeatures,
   loadAutoencoder,
+  loadLpips,
+  lpipsFilesAt,
+  LpipsMetric,
   middleFeatures,
   readAutoencoder,
   resolveSchedule,
@@ -53,6 +56,7 @@ interface Bench {
   readonly data: DatasetSplits;
   readonly encoder: DinoEncoder | undefined;
   readonly classifier: FeatureClassifier | undefined;
+  readonly lpips: LpipsMetric | undefined;
   /** Frozen features of the training images, computed once; undefined without an encoder or if they are too large. */
   readonly features: HostTensor | undefined;
   readonly images: { readonly train: LabelledImages; readonly test: LabelledImages };
@@ -88,9 +92,10 @@ async function expectModels(config: ComparisonConfig, device: DeviceName): Promi
   const encoder = await openEncoder(config, device);
   try {
     for (const space of config.spaces) modelOf(config, space, encoder);
-    const classifier = await openClassifier(config, device);
-    reconstructionMeasures({ imageSize: config.data.imageSize, classifier });
+    const classifier = await openClassifier(config, device), lpips = await openLpips(config, device);
+    reconstructionMeasures({ imageSize: config.data.imageSize, classifier, lpips });
     await classifier?.dispose();
+    await lpips?.dispose();
   } finally {
     await encoder?.dispose();
   }
@@ -108,6 +113,15 @@ async function openClassifier(
   device: DeviceName,
 ): Promise<FeatureClassifier | undefined> {
   return classifier === "" ? undefined : await FeatureClassifier.load(classifier, { device });
+}
+
+async function openLpips(
+  { lpips }: ComparisonConfig,
+  device: DeviceName,
+): Promise<LpipsMetric | undefined> {
+  if (!lpips) return undefined;
+  const { path, network } = lpips;
+  return new LpipsMetric(await loadLpips(network, await lpipsFilesAt(path, network)), { device });
 }
 
 async function openRun(
@@ -149,12 +163,14 @@ async function runStages(
     );
   }
   const encoder = await openEncoder(config, device), classifier = await openClassifier(config, device);
+  const lpips = await openLpips(config, device);
   const seen = { imageSize: wanted.imageSize, encoder };
   using test = new LabelledImages(data.test, seen);
   expectProbeImages({ train: new LabelledImages(data.train, seen), test }, { k: config.neighbours });
   const features = encoder && await sharedFeatures(config, data, encoder);
   using train = new LabelledImages(data.train, { ...seen, features });
-  const bench: Bench = { config, run, device, data, encoder, classifier, features, images: { train, test } };
+  const judges = { classifier, lpips };
+  const bench: Bench = { config, run, device, data, encoder, ...judges, features, images: { train, test } };
   try {
     const raw = await runner.stage(
       "features",
@@ -169,6 +185,7 @@ async function runStages(
       data: record,
       encoder: encoder ? { file: config.encoder, hash: encoder.hash } : null,
       classifier: classifier ? { file: config.classifier, hash: classifier.hash } : null,
+      ...(lpips && { lpips: { ...config.lpips!, hash: lpips.hash } }),
       features: raw,
       autoencoders,
     };
@@ -181,6 +198,7 @@ async function runStages(
   } finally {
     await encoder?.dispose();
     await classifier?.dispose();
+    await lpips?.dispose();
   }
 }
 
@@ -241,7 +259,7 @@ async function runOne(
 }
 
 async function measureOne(
-  { config, device, encoder, classifier, images }: Bench,
+  { config, device, encoder, classifier, lpips, images }: Bench,
   path: string,
   picture: string,
   onProgress: (done: number, total: number) => void,
@@ -253,7 +271,7 @@ async function measureOne(
   });
   try {
     const { quality, shown } = await measureQuality(autoencoder, images, {
-      measures: reconstructionMeasures({ imageSize: config.data.imageSize, classifier }),
+      measures: reconstructionMeasures({ imageSize: config.data.imageSize, classifier, lpips }),
       k: config.neighbours,
       onProgress,
     });

@@ -12,6 +12,7 @@ import {
   type AutoencoderSchedule,
   type AutoencoderSize,
   isSpaceName,
+  type LpipsNetwork,
   namedAutoencoder,
   parseAutoencoderConfig,
   resolveSchedule,
@@ -48,6 +49,8 @@ export interface ComparisonConfig {
   readonly encoder: string;
   /** File of the classifier of the Fréchet distance; empty to leave it out. */
   readonly classifier: string;
+  /** LPIPS as a measure: a folder of its files, or a checkpoint that holds it; left out if absent. */
+  readonly lpips?: { readonly path: string; readonly network: LpipsNetwork };
   /** What is compared. */
   readonly spaces: readonly ComparedSpace[];
   /** Seeds of the trainings; each space is trained with each. */
@@ -74,6 +77,7 @@ const schema = z.strictObject({
   dataSeed: z.int(),
   encoder: z.string(),
   classifier: z.string(),
+  lpips: z.strictObject({ path: z.string(), network: z.enum(["vgg16", "alexnet"]) }).optional(),
   spaces: z.array(
     z.strictObject({ label: z.string(), space: z.string(), changes: z.array(z.string()) }),
   ).min(1),

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { LpipsNetwork } from "novae/autoencoder/mod.ts";
 import { type Spread, spreadOf } from "./spread.ts";
 import type { AutoencoderQuality, PooledProbe } from "./autoencoder_quality.ts";
 
@@ -66,6 +67,8 @@ export interface ComparisonResult {
   readonly encoder: { readonly file: string; readonly hash: string } | null;
   /** The classifier of the Fréchet distance. */
   readonly classifier: { readonly file: string; readonly hash: string } | null;
+  /** LPIPS as a measure; absent if it was left out. */
+  readonly lpips?: { readonly path: string; readonly network: LpipsNetwork; readonly hash: string };
   /** Probes of the raw features. */
   readonly features: PooledProbe | null;
   /** One entry a space and seed. */

@@ -16,6 +16,7 @@ export { shippedModel } from "./defaults.ts";
 export * from "./findings.ts";
 export * from "./labelled_images.ts";
 export { loadStudyData } from "./materials.ts";
+export { meanTokens } from "./mean_tokens.ts";
 export { type ReportContent, studyReport } from "./report.ts";
 export * from "./reconstruction_measures.ts";
 export * from "./reproduce.ts";

@@ -1,7 +1,7 @@
 """The workloads of step_bench.ts in PyTorch, as one would write them there.
 
 usage: python3 torch_step.py JSON SECONDS THREADS
-JSON: {"kind": "dit-step" | "vit-forward" | "decoder-step", "batch": …} and the sizes of a workload in workloads.ts
+JSON: {"kind": "dit-step" | "vit-forward" | "decoder-step" | "decoder-forward", "batch": …} and the sizes of a workload in workloads.ts
 prints one line of JSON: median and least milliseconds a step, number of steps, peak memory in MiB
 """
 import copy
@@ -17,7 +17,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 SPEC, SECONDS, THREADS = json.loads(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-BATCH, CHANNELS, CLASSES = SPEC["batch"], 72, 10
+BATCH, CHANNELS, CLASSES = SPEC["batch"], SPEC.get("latents", 72), 10
 WIDTH, HEADS, DEPTH = (SPEC.get(key, 0) for key in ("width", "heads", "depth"))
 TOKENS = SPEC.get("grid", 0) ** 2
 
@@ -197,6 +197,17 @@ def decoder_step():
     return training(Decoder(SPEC["channels"]), lambda net: F.l1_loss(net(latents), images))
 
 
+def decoder_forward():
+    net = Decoder(SPEC["channels"]).eval()
+    latents = torch.randn(BATCH, CHANNELS, SPEC["grid"], SPEC["grid"])
+
+    def step():
+        with torch.inference_mode():
+            return net(latents)[0, 0, 0, 0].item()
+
+    return step
+
+
 def dit_step():
     data, noise = torch.randn(BATCH, TOKENS, CHANNELS), torch.randn(BATCH, TOKENS, CHANNELS)
     t, labels = torch.rand(BATCH), torch.randint(CLASSES, (BATCH,))
@@ -221,7 +232,13 @@ def vit_forward():
 
 torch.set_num_threads(THREADS)
 torch.manual_seed(0)
-step = {"dit-step": dit_step, "vit-forward": vit_forward, "decoder-step": decoder_step}[SPEC["kind"]]()
+KINDS = {
+    "dit-step": dit_step,
+    "vit-forward": vit_forward,
+    "decoder-step": decoder_step,
+    "decoder-forward": decoder_forward,
+}
+step = KINDS[SPEC["kind"]]()
 for _ in range(2):
     assert math.isfinite(step())
 times, end = [], time.perf_counter() + SECONDS

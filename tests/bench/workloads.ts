@@ -1,10 +1,15 @@
-/** What the benchmark runs: training steps of a diffusion transformer and of a decoder, forward passes of an encoder. */
+/** What the benchmark runs: training steps of a diffusion transformer and of a decoder; forward passes. */
 import type * as tf from "@tensorflow/tfjs";
 import {
   type AutoencoderBatch,
+  type AutoencoderConfig,
   autoencoderStep,
+  type DecoderParams,
+  decodeTokens,
+  imageUnitFromSigned,
   initAutoencoderState,
   parseAutoencoderConfig,
+  PUBLISHED_DECODER,
   resolveSchedule,
 } from "novae/autoencoder/mod.ts";
 import {
@@ -15,12 +20,19 @@ import {
   initDiffusionState,
 } from "novae/diffusion/mod.ts";
 import { initVit, vit, type VitConfig, type VitParams } from "novae/dino/mod.ts";
-import { type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
+import { constantTree, type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
+import { encode, type EncodingNetworks } from "./encoding.ts";
 import { float32, type HostTensor, int32, Rng, scalar, sizeOf } from "novae/tensor/mod.ts";
 
 /** Sizes of a workload; torch_step.py reads the same. */
 export interface WorkloadSpec {
-  readonly kind: "dit-step" | "vit-forward" | "decoder-step";
+  readonly kind:
+    | "dit-step"
+    | "vit-forward"
+    | "decoder-step"
+    | "decoder-forward"
+    | "svg-encode"
+    | "encoder-alone";
   readonly batch: number;
   /** Rows and columns of tokens. */
   readonly grid: number;
@@ -29,15 +41,40 @@ export interface WorkloadSpec {
   readonly heads?: number;
   /** Rows and columns of pixels of a token, for `vit-forward`. */
   readonly patch?: number;
-  /** Channels of the levels, for `decoder-step`. */
+  /** Channels of the levels, for decoders. */
   readonly channels?: readonly number[];
+  /** Channels of the latents or data. Default 72. */
+  readonly latents?: number;
+  /** Whose networks, for `svg-encode` and `encoder-alone`: SVG's, or those shipped for `solids`. */
+  readonly networks?: EncodingNetworks;
 }
 
 const NANO = { kind: "dit-step", width: 192, depth: 6, heads: 3 } as const;
 const SMALL = { kind: "dit-step", width: 384, depth: 12, heads: 6 } as const;
 
-/** The workloads by name, with the most that each may take of PyTorch's time and memory. */
-export const WORKLOADS: Readonly<Record<string, { spec: WorkloadSpec; time: number; memory?: number }>> = {
+/** What is measured, and the most it may take. */
+export interface ComparedWorkload {
+  readonly spec: WorkloadSpec;
+  /** Most time as a share of the peer's. */
+  readonly time: number;
+  /** Most memory as a share of the peer's. */
+  readonly memory?: number;
+  /** The peer, if it is not the same work in PyTorch but other work of this project. */
+  readonly peer?: WorkloadSpec;
+}
+
+/** The encoding of `svg` beside its frozen encoder alone: it is to have 95 % of its throughput. */
+function encoding(networks: EncodingNetworks, grid: number, batch: number): ComparedWorkload {
+  const spec = { networks, grid, batch };
+  return {
+    spec: { kind: "svg-encode", ...spec },
+    time: 1 / 0.95,
+    peer: { kind: "encoder-alone", ...spec },
+  };
+}
+
+/** The workloads by name. */
+export const WORKLOADS: Readonly<Record<string, ComparedWorkload>> = {
   "DiT 192×6 step, 64 tokens, batch 16": { spec: { ...NANO, grid: 8, batch: 16 }, time: 0.9, memory: 1.3 },
   "DiT 192×6 step, 64 tokens, batch 64": { spec: { ...NANO, grid: 8, batch: 64 }, time: 0.9, memory: 1.3 },
   "DiT 192×6 step, 256 tokens, batch 16": { spec: { ...NANO, grid: 16, batch: 16 }, time: 0.9, memory: 1.3 },
@@ -59,13 +96,19 @@ export const WORKLOADS: Readonly<Record<string, { spec: WorkloadSpec; time: numb
     spec: { kind: "decoder-step", channels: [256, 128, 128, 64, 64], grid: 4, batch: 8 },
     time: 1.2,
   },
+  "published decoder forward, 392 channels, 256×256, batch 1": {
+    spec: { kind: "decoder-forward", channels: PUBLISHED_DECODER.channels, latents: 392, grid: 16, batch: 1 },
+    time: 1.2,
+  },
+  "svg encode beside its encoder alone, published, 256×256, batch 4": encoding("published", 16, 4),
+  "svg encode beside its encoder alone, shipped, 64×64, batch 64": encoding("shipped", 8, 64),
 };
 
 /** Something to repeat; `run` returns a number that proves that the work was done. */
 export interface Workload {
   run(): Promise<number>;
-  /** Seconds from the function to a graph that runs, of the first call. */
-  compileSec(): number;
+  /** Seconds from the function to a graph that runs, of the first call; absent if that is not told. */
+  compileSec?(): number;
   dispose(): Promise<void>;
 }
 
@@ -73,8 +116,18 @@ const CHANNELS = 72, CLASSES = 10;
 
 /** Prepares a workload on a device. */
 export function makeWorkload(spec: WorkloadSpec, device: DeviceName): Workload {
-  if (spec.kind === "dit-step") return ditStep(spec, device);
-  return spec.kind === "vit-forward" ? vitForward(spec, device) : decoderStep(spec, device);
+  switch (spec.kind) {
+    case "dit-step":
+      return ditStep(spec, device);
+    case "vit-forward":
+      return vitForward(spec, device);
+    case "decoder-step":
+      return decoderStep(spec, device);
+    case "decoder-forward":
+      return decoderForward(spec, device);
+    default:
+      return encode(spec, device);
+  }
 }
 
 function normal(rng: Rng, ...shape: number[]): HostTensor {
@@ -166,15 +219,8 @@ function vitForward({ batch, grid, width, depth, heads, patch }: WorkloadSpec, d
 }
 
 /** SVG's decoder learns from given latents; three residual blocks a level, attention in the middle and at the first. */
-function decoderStep({ batch, grid, channels }: WorkloadSpec, device: DeviceName): Workload {
-  const levels = channels!, patchSize = 2 ** (levels.length - 1), imageSize = grid * patchSize;
-  const config = parseAutoencoderConfig({
-    space: "dino",
-    imageSize,
-    patchSize,
-    featureChannels: CHANNELS,
-    decoder: { channels: levels, blocks: 3, midAttention: true, attentionLevels: 1, outPatch: 1 },
-  });
+function decoderStep(spec: WorkloadSpec, device: DeviceName): Workload {
+  const { batch, grid } = spec, config = decoderConfig(spec), { imageSize } = config;
   const rng = new Rng(1);
   const data: AutoencoderBatch<HostTensor> = {
     imageUnitBHWC: float32(rng.uniform(batch * imageSize ** 2 * 3), [batch, imageSize, imageSize, 3]),
@@ -189,4 +235,38 @@ function decoderStep({ batch, grid, channels }: WorkloadSpec, device: DeviceName
     name: "step",
   });
   return training(step, initAutoencoderState(new Rng(0), config), data);
+}
+
+function decoderConfig({ grid, channels, latents = CHANNELS }: WorkloadSpec): AutoencoderConfig {
+  const levels = channels!, patchSize = 2 ** (levels.length - 1);
+  return parseAutoencoderConfig({
+    space: "dino",
+    imageSize: grid * patchSize,
+    patchSize,
+    featureChannels: latents,
+    decoder: { channels: levels, blocks: 3, midAttention: true, attentionLevels: 1, outPatch: 1 },
+  });
+}
+
+/** Latents to images, as an autoencoder decodes them. */
+function decoderForward(spec: WorkloadSpec, device: DeviceName): Workload {
+  const { batch, grid, latents = CHANNELS } = spec,
+    { params } = initAutoencoderState(
+      new Rng(0),
+      decoderConfig(spec),
+    );
+  const zBNZ = normal(new Rng(1), batch, grid ** 2, latents);
+  const decode: Jitted<(z: tf.Tensor) => tf.Tensor> = jit(
+    (z: tf.Tensor) => imageUnitFromSigned(decodeTokens(z, constantTree<DecoderParams>(params.decoder))),
+    { device, name: "decoder" },
+  );
+  return {
+    async run() {
+      const images = await decode(zBNZ), { data } = await read(images);
+      images.dispose();
+      return data[0];
+    },
+    compileSec: () => compileSec(decode),
+    dispose: () => decode.dispose(),
+  };
 }

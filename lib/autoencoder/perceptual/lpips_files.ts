@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { expectTensors, float32, type HostTensor, oneLine, WeightsError } from "novae/tensor/mod.ts";
 import { hashBytes, type LazyTensor, openWeights, pathExists, readTensors } from "novae/io/mod.ts";
@@ -35,6 +36,14 @@ export function lpipsFiles(folder: string, network: LpipsNetwork): LpipsFiles {
 }
 
 /**
+ * The files of a network at a path: a folder with both under their published names, or one checkpoint that holds a
+ * whole LPIPS.
+ */
+export async function lpipsFilesAt(path: string, network: LpipsNetwork): Promise<LpipsFiles> {
+  return await isFile(path) ? { trunk: path, heads: path } : lpipsFiles(path, network);
+}
+
+/**
  * Reads LPIPS, strictly: every convolution and head must be there in a shape that fits the others, and no other.
  *
  * The trunk is named as in torchvision (`features.0.weight`; its `classifier.…` is left alone) or as in a module of
@@ -57,6 +66,10 @@ export async function loadLpips(network: LpipsNetwork, files: LpipsFiles): Promi
   const leaves = [...trunk.flatMap(({ weight, bias }) => [weight, bias]), ...heads];
   const hash = hashBytes(`lpips-0.1 ${network}`, ...leaves.map(({ data }) => data));
   return { network, params: { trunk, heads }, hash };
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then((found) => found.isFile(), () => false);
 }
 
 async function tensorsOf(path: string): Promise<Named> {

@@ -8,7 +8,8 @@
  */
 import { ConfigError } from "novae/tensor/mod.ts";
 import type { VitSize } from "novae/dino/mod.ts";
-import { type AutoencoderConfig, namedAutoencoder } from "../config.ts";
+import type { AutoencoderConfig } from "../config.ts";
+import { namedAutoencoder } from "../sizes.ts";
 
 /** A discriminator of image patches, and when and how it takes part. */
 export interface PublishedDiscriminator {

@@ -5,7 +5,8 @@
  */
 import { ConfigError } from "novae/tensor/mod.ts";
 import { type Lpips, lpipsLoss } from "../perceptual/mod.ts";
-import type { AutoencoderSchedule, TrainAutoencoderOptions } from "../train.ts";
+import type { AutoencoderSchedule } from "../schedule.ts";
+import type { TrainAutoencoderOptions } from "../train.ts";
 import type { SvgPreset } from "./presets.ts";
 
 /** What is chosen beside the preset. */
