@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { initAutoencoder, latentStats, namedAutoencoder, saveAutoencoder } from "novae/autoencoder/mod.ts";
 import { registerSample } from "novae/cli/sample.ts";
 import { registerTrainDiffusion } from "novae/cli/train_diffusion.ts";
-import { loadDiffusion, readLatents, writeLatents } from "novae/diffusion/mod.ts";
+import { loadDiffusion, readLatents, saveDiffusion, writeLatents } from "novae/diffusion/mod.ts";
 import { decodeImage, readNpz, writeNpz } from "novae/io/mod.ts";
 import { ChannelMoments, float32, Rng } from "novae/tensor/mod.ts";
 
@@ -84,10 +84,31 @@ Deno.test("train diffusion and sample go from a file of latents to a picture", (
     const arrays = await readNpz(`${folder}/samples.npz`);
     assert.deepEqual(arrays.get("arr_0")!.shape, [6, 8, 8, 3]);
     assert.deepEqual([...arrays.get("arr_1")!.data], [0, 1, 2, 0, 1, 2]);
-    await assert.rejects(novae(...sampleArgs, "--label", "7"), {
-      name: "ConfigError",
-      message: /--label.*got 7/,
-    });
+    const refused = (message: RegExp, ...argv: string[]) =>
+      assert.rejects(novae(...sampleArgs, ...argv), { name: "ConfigError", message });
+    await refused(/--label.*got 7/, "--label", "7");
+    await refused(/shift must be a positive number, got 0/, "--timestep-shift", "0");
+    await refused(/interval must lie in order within \[0, 1\]/, "--cfg-interval", "0.8,0.2");
+    await refused(/interval must lie in order within \[0, 1\]/, "--cfg-interval", "0.8");
+    await refused(/cfgMode must be constant, late, .*got sometimes/, "--cfg-mode", "sometimes");
+    await refused(/rtol must be a positive number/, "--sampler", "dopri5", "--rtol", "0");
+    await assert.rejects(novae(...sampleArgs, "--steps", "0"), /positive whole number/);
+    await assert.rejects(novae(...sampleArgs, "--sampler", "rk4"), /euler, heun, midpoint, dpmpp2m, dopri5/);
+
+    // In a folder the images are those of one batch, whatever the parts.
+    const many = ["--folder", `${folder}/many`, "--images-per-part", "4"];
+    await novae(...sampleArgs, ...more, ...many);
+    const parts = (await readNpz(`${folder}/many/samples.npz`)).get("arr_0")!.data as Uint8Array;
+    const whole = arrays.get("arr_0")!.data as Uint8Array;
+    assert.ok(parts.every((byte, i) => Math.abs(byte - whole[i]) <= 1) && parts.length === whole.length);
+    assert.equal((await decodeImage(`${folder}/many/images/000005.png`)).width, 8);
+    await refused(/"config.steps" is 2 there and 3 here/, ...more, ...many, "--steps", "3");
+
+    // Guidance by a weaker model; and none without the class for a model that always saw it.
+    await novae(...sampleArgs, ...more, "--weak-model", `${folder}/again.safetensors`, ...files);
+    const settings = JSON.stringify({ labelDropout: 0 });
+    await saveDiffusion(`${folder}/always.safetensors`, { ...model, metadata: { settings } });
+    await refused(/trained with all labels, got 2/, ...more, "--model", `${folder}/always.safetensors`);
   }));
 
 Deno.test("commands refuse what they cannot use in one line", () =>

@@ -2,20 +2,24 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import * as tf from "@tensorflow/tfjs";
 import {
+  alignmentLoss,
   diffusionBatches,
   ditConfig,
   fillNormal,
+  initProjector,
   interpolateNoise,
   learningRateAt,
   noiseOf,
   parseTrainingSettings,
   pathPoint,
   pathVelocity,
+  project,
+  type ProjectorParams,
   sampleTimes,
   shiftTime,
   timeGrid,
 } from "novae/diffusion/mod.ts";
-import { float32, type HostTensor, Rng, rows } from "novae/tensor/mod.ts";
+import { float32, type HostTensor, isHostTensor, mapTree, Rng, rows } from "novae/tensor/mod.ts";
 
 await tf.setBackend("cpu");
 
@@ -59,6 +63,12 @@ Deno.test("training times are uniform or logit-normal, and shifted", () => {
   // E[s t / (1 + (s − 1) t)] for uniform t and s = 0.4 is s (r − 1 − ln r) / (r − 1)² with r = 0.4.
   const wanted = 0.4 * (0.4 - 1 - Math.log(0.4)) / 0.36;
   assert.ok(Math.abs(mean(sampleTimes(new Rng(2), n, "uniform", 0.4)) - wanted) < 0.01);
+  // The median of a logit-normal time is the logistic function of its mean, and shifts with it.
+  const low = sampleTimes(new Rng(3), n, "logitNormal", 0.5, { mean: -1, std: 0.4 }).toSorted();
+  assert.ok(Math.abs(low[n / 2] - shiftTime(1 / (1 + Math.E), 0.5)) < 0.005);
+  for (const bad of [{ std: 0 }, { mean: NaN }]) {
+    assert.throws(() => sampleTimes(new Rng(0), 1, "logitNormal", 1, bad), RangeError);
+  }
 });
 
 Deno.test("the quick noise is standard normal in its moments, its tails and its distribution function", () => {
@@ -102,6 +112,29 @@ Deno.test("interpolated noise has both ends; the spherical way keeps the norm, t
   assert.deepEqual(interpolateNoise(from, from, 3, "spherical").data.subarray(512, 1024), from.data);
   assert.throws(() => interpolateNoise(from, to, 1), RangeError);
   assert.throws(() => interpolateNoise(from, float32([1], [1, 1]), 3), TypeError);
+});
+
+Deno.test("alignment is -1 for tokens that point alike, whatever their length, and its gradient reaches the projector", () => {
+  const target = tf.tensor(new Rng(1).normal(24), [2, 3, 4]),
+    lengths = tf.tensor3d([1, 2, 3, 4, 5, 6], [2, 3, 1]);
+  const at = (x: tf.Tensor) => alignmentLoss(x, target).dataSync()[0];
+  assert.ok(Math.abs(at(tf.mul(target, lengths)) + 1) < 1e-6 && Math.abs(at(tf.neg(target)) - 1) < 1e-6);
+  assert.ok(Number.isFinite(at(tf.zerosLike(target))));
+  assert.throws(() => alignmentLoss(tf.zeros([2, 3, 5]), target), TypeError);
+  const host = initProjector(new Rng(2), 5, 4, 8), tokens = tf.tensor(new Rng(3).normal(30), [2, 3, 5]);
+  assert.deepEqual([host.fc1.weight.shape, host.fc2.weight.shape, host.fc3.weight.shape], [[5, 8], [8, 8], [
+    8,
+    4,
+  ]]);
+  const params = mapTree<ProjectorParams>(host, isHostTensor, (leaf) => {
+    const { data, shape } = leaf as HostTensor;
+    return tf.tensor(data, [...shape]);
+  });
+  const loss = (weight: tf.Tensor) =>
+    alignmentLoss(project(tokens, { ...params, fc1: { ...params.fc1, weight } }), target) as tf.Scalar;
+  const gradient = tf.grad(loss)(params.fc1.weight),
+    step = tf.mul(gradient, -0.05 / gradient.norm().dataSync()[0]);
+  assert.ok(loss(tf.add(params.fc1.weight, step)).dataSync()[0] < loss(params.fc1.weight).dataSync()[0]);
 });
 
 Deno.test("batches are a pure function of the step, cover each epoch once and drop a share of the labels", async () => {

@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { DataError } from "novae/tensor/mod.ts";
-import { decodeNpy, encodeNpy, type NpyArray, readNpy, readNpz, writeNpy, writeNpz } from "novae/io/mod.ts";
+import {
+  decodeNpy,
+  encodeNpy,
+  type NpyArray,
+  readNpy,
+  readNpz,
+  writeNpy,
+  writeNpz,
+  writeNpzStream,
+} from "novae/io/mod.ts";
+import { writeZipStream } from "novae/io/zip_stream.ts";
 
 const array: fc.Arbitrary<NpyArray> = fc.tuple(
   fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 3 }),
@@ -62,12 +72,21 @@ Deno.test({
   name: "Python's zipfile accepts the archive, and its npy header is what numpy parses",
   ignore: !havePython,
   fn: async () => {
-    const path = await Deno.makeTempFile({ suffix: ".npz" });
-    await writeNpz(path, {
+    const path = await Deno.makeTempFile({ suffix: ".npz" }), large = `${path}.large`;
+    const arrays: Record<string, NpyArray> = {
       mean: { dtype: "float32", shape: [2, 3], data: Float32Array.of(0, 1, 2, 3, 4, 5.5) },
       ids: { dtype: "int64", shape: [2], data: BigInt64Array.of(-1n, 2n ** 40n) },
       one: { dtype: "uint8", shape: [], data: Uint8Array.of(9) },
-    });
+    };
+    await writeNpz(path, arrays);
+    {
+      using file = await Deno.open(large, { write: true, create: true });
+      const entries = Object.entries(arrays).map(([name, array]) => {
+        const content = encodeNpy(array);
+        return { name: `${name}.npy`, bytes: content.length, content: ReadableStream.from([content]) };
+      });
+      await writeZipStream(file, entries, 1); // with the 64-bit fields of archives beyond 4 GiB
+    }
     // numpy.lib.format: magic, version, little-endian header length, a dict literal, then the raw data
     const script = `
 import ast, json, struct, sys, zipfile
@@ -84,13 +103,16 @@ for name in archive.namelist():
     values = struct.unpack(f"<{len(body) // struct.calcsize('<' + code)}{code}", body)
     found[name] = [header["descr"], header["fortran_order"], list(header["shape"]), list(values)]
 print(json.dumps(found))`;
-    const { code, stdout, stderr } = await new Deno.Command(PYTHON, { args: ["-c", script, path] }).output();
-    assert.equal(code, 0, new TextDecoder().decode(stderr));
-    assert.deepEqual(JSON.parse(new TextDecoder().decode(stdout)), {
-      "mean.npy": ["<f4", false, [2, 3], [0, 1, 2, 3, 4, 5.5]],
-      "ids.npy": ["<i8", false, [2], [-1, 2 ** 40]],
-      "one.npy": ["|u1", false, [], [9]],
-    });
+    for (const written of [path, large]) {
+      const { code, stdout, stderr } = await new Deno.Command(PYTHON, { args: ["-c", script, written] })
+        .output();
+      assert.equal(code, 0, new TextDecoder().decode(stderr));
+      assert.deepEqual(JSON.parse(new TextDecoder().decode(stdout)), {
+        "mean.npy": ["<f4", false, [2, 3], [0, 1, 2, 3, 4, 5.5]],
+        "ids.npy": ["<i8", false, [2], [-1, 2 ** 40]],
+        "one.npy": ["|u1", false, [], [9]],
+      });
+    }
   },
 });
 
@@ -103,6 +125,46 @@ function npy(header: string, data: ArrayBufferView, version = 1): Uint8Array {
   const magic = [0x93, ...new TextEncoder().encode("NUMPY"), version, 0, ...length];
   return Uint8Array.from([...magic, ...text, ...new Uint8Array(data.buffer)]);
 }
+
+Deno.test("a streamed npz holds what a whole one does, whatever its pieces, also in the form of large archives", async () => {
+  const folder = await Deno.makeTempDir(),
+    names = ["whole", "stream", "large"].map((n) => `${folder}/${n}.npz`);
+  const images = {
+    dtype: "uint8",
+    shape: [50, 4],
+    data: Uint8Array.from({ length: 200 }, (_, i) => i),
+  } as const;
+  const labels = {
+    dtype: "int32",
+    shape: [50],
+    data: Int32Array.from({ length: 50 }, (_, i) => -i),
+  } as const;
+  const labelBytes = new Uint8Array(labels.data.buffer);
+  const pieces = [images.data.subarray(0, 7), images.data.subarray(7, 7), images.data.subarray(7)];
+  await writeNpz(names[0], { arr_0: images, arr_1: labels });
+  await writeNpzStream(names[1], {
+    arr_0: { ...images, bytes: pieces },
+    arr_1: { ...labels, bytes: [labelBytes] },
+  });
+  assert.deepEqual(await Deno.readFile(names[1]), await Deno.readFile(names[0]));
+  {
+    using file = await Deno.open(names[2], { write: true, create: true });
+    const entry = (name: string, array: NpyArray) => {
+      const content = encodeNpy(array);
+      return { name, bytes: content.length, content: ReadableStream.from([content]) };
+    };
+    await writeZipStream(file, [entry("arr_0.npy", images), entry("arr_1.npy", labels)], 1);
+  }
+  assert.ok((await Deno.stat(names[2])).size > (await Deno.stat(names[0])).size + 100);
+  assert.deepEqual(await readNpz(names[2]), await readNpz(names[0]));
+  const short = { "arr_0": { ...images, bytes: pieces.slice(0, 1) } };
+  await assert.rejects(writeNpzStream(names[1], short), {
+    name: "RangeError",
+    message: /must have 328 bytes, got 135/,
+  });
+  assert.deepEqual(await Array.fromAsync(Deno.readDir(folder)).then((found) => found.length), 3);
+  await Deno.remove(folder, { recursive: true });
+});
 
 Deno.test("column-major arrays, float16 and version 2 headers are read", () => {
   const columns = npy(

@@ -10,6 +10,7 @@ export * from "./contact_sheet.ts";
 export * from "./dataset.ts";
 export * from "./encoded_shards.ts";
 export * from "./framing.ts";
+export * from "./generated_images.ts";
 export * from "./image_batches.ts";
 export { type ImageFiles, isImageFiles, openImageFolder, openImageSplits } from "./image_files.ts";
 export * from "./image_folder.ts";

@@ -32,7 +32,7 @@ export interface DitConfig extends DitVariant {
   readonly channels: number;
   /** Latent tokens along each side of the square grid, so that N = grid². */
   readonly grid: number;
-  /** Number of classes L; label L is the null label that stands for "no class". */
+  /** Number of classes L, 0 of an unconditional model; label L is the null label that stands for "no class". */
   readonly classes: number;
   /** Width E of a token inside the transformer, a multiple of 4. */
   readonly width: number;
@@ -73,7 +73,7 @@ const extents = {
 const schema = z.strictObject({
   channels: z.int().min(1),
   grid: z.int().min(1),
-  classes: z.int().min(1),
+  classes: z.int().min(0),
   ...extents,
   mlpRatio: z.number().positive(),
   qkNorm: z.boolean(),

@@ -31,8 +31,8 @@ export interface SampleLatentsOptions extends OpenSamplerOptions, SampleRequest 
 }
 
 /**
- * Opens a sampler for one transformer configuration, for any number of requests. Its steps are compiled when first
- * needed, one with guidance and one without.
+ * Opens a sampler for one transformer configuration, for any number of requests. What it compiles,
+ * the velocity with guidance and without, serves every sampler.
  *
  * @throws RangeError if the batch size or the number of workers is not a positive integer; DeviceError if the device
  * cannot be used.
@@ -57,7 +57,7 @@ export async function openLatentSampler(
  * workers changes it, but for the order of sums in the last bits.
  *
  * @returns zBNZ [labels.length, N, Z], normalised like the training latents.
- * @throws RangeError if a label, the number of steps, the shift or the guidance cannot be used.
+ * @throws RangeError if a label, the sampler, the steps, the shift or the guidance cannot be used.
  */
 export async function sampleLatents(options: SampleLatentsOptions): Promise<HostTensor> {
   const sampler = await openLatentSampler(options.config, options);

@@ -11,13 +11,39 @@ export * from "./guidance.ts";
 export * from "./interpolation.ts";
 export * from "./latent_file.ts";
 export * from "./latent_sampler.ts";
+export * from "./losses.ts";
 export * from "./noise.ts";
 export * from "./path.ts";
 export * from "./published_dit.ts";
 export type { DitNaming } from "./published_names.ts";
-export * from "./sampler.ts";
-export type { LatentSampler, LatentSamplerOptions, SampleRequest } from "./sampling.ts";
+export {
+  type FollowOptions,
+  sample,
+  type SampleOptions,
+  type SamplerProgress,
+  type SamplerTap,
+  type Velocity,
+} from "./sampler.ts";
+export { checkRequest as checkSampleRequest } from "./sampling.ts";
+export type {
+  LatentProgress,
+  LatentSampler,
+  LatentSamplerOptions,
+  SampleRequest,
+  WeakModel,
+} from "./sampling.ts";
 export * from "./sizes.ts";
+export {
+  type Sampler,
+  type SamplerName,
+  SAMPLERS,
+  samplerTimes,
+  type SolverOptions,
+  type Stepped,
+  type Stepper,
+  type StepTimes,
+} from "./solvers.ts";
+export type { Evaluated, PerSample, StateSpace, Tolerance } from "./state_space.ts";
 export * from "./training.ts";
 export * from "./training_data.ts";
 export * from "./training_settings.ts";

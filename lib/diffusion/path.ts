@@ -7,8 +7,16 @@ import * as tf from "@tensorflow/tfjs";
 import type { Rng } from "novae/tensor/mod.ts";
 import { fillNormal } from "./noise.ts";
 
-/** How training times are drawn before the shift: uniform, or the logistic function of a standard normal. */
+/** How training times are drawn before the shift: uniform, or the logistic function of a normal. */
 export type TimeDistribution = "uniform" | "logitNormal";
+
+/** Which normal the `logitNormal` times come from. */
+export interface LogitNormal {
+  /** Its mean; below 0 towards noise. Default 0. */
+  readonly mean?: number;
+  /** Its standard deviation, above 0. Default 1. */
+  readonly std?: number;
+}
 
 /**
  * Moves a time towards noise (`shift` < 1) or data (`shift` > 1): `t' = s·t / (1 + (s − 1)·t)`.
@@ -47,18 +55,29 @@ export function timeGrid(steps: number, shift = 1): Float64Array {
 /**
  * Draws training times.
  *
+ * `t = shift(u)`, u uniform, or `t = shift(1 / (1 + exp(−(mean + std·x))))`, x standard normal.
+ *
+ * *Source*: logit-normal times of Stable Diffusion 3 (Esser et al., arXiv 2403.03206, section 3.1).
+ *
  * @param count number of times.
  * @returns float32 values in [0, 1].
+ * @throws RangeError if the shift, the mean or the deviation cannot be used.
  */
 export function sampleTimes(
   rng: Rng,
   count: number,
   distribution: TimeDistribution = "uniform",
   shift = 1,
+  { mean = 0, std = 1 }: LogitNormal = {},
 ): Float32Array {
+  if (!Number.isFinite(mean) || !(std > 0 && Number.isFinite(std))) {
+    throw new RangeError(
+      `Cannot draw times: mean must be a number and std a positive one, got ${mean} and ${std}`,
+    );
+  }
   const times = distribution === "uniform"
     ? rng.uniform(count)
-    : fillNormal(rng, new Float32Array(count)).map((x) => 1 / (1 + Math.exp(-x)));
+    : fillNormal(rng, new Float32Array(count)).map((x) => 1 / (1 + Math.exp(-(mean + std * x))));
   return times.map((t) => shiftTime(t, shift));
 }
 
@@ -78,6 +97,25 @@ export function pathPoint(dataBNZ: tf.Tensor, noiseBNZ: tf.Tensor, tB: tf.Tensor
 /** The velocity of the straight path, the same at all times: `data − noise`. */
 export function pathVelocity(dataBNZ: tf.Tensor, noiseBNZ: tf.Tensor): tf.Tensor {
   return tf.sub(dataBNZ, noiseBNZ);
+}
+
+/**
+ * What a velocity at a point of the path says of its ends: `data = z + (1 − t)·v` and `noise = z − t·v`.
+ *
+ * @param zBNZ points [B, N, Z].
+ * @param velocityBNZ velocities there.
+ * @param tB times in [0, 1], [B].
+ */
+export function pathEnds(
+  zBNZ: tf.Tensor,
+  velocityBNZ: tf.Tensor,
+  tB: tf.Tensor,
+): { dataBNZ: tf.Tensor; noiseBNZ: tf.Tensor } {
+  const t = tf.reshape(tB, [tB.shape[0], ...zBNZ.shape.slice(1).map(() => 1)]);
+  return {
+    dataBNZ: tf.add(zBNZ, tf.mul(velocityBNZ, tf.sub(1, t))),
+    noiseBNZ: tf.sub(zBNZ, tf.mul(velocityBNZ, t)),
+  };
 }
 
 /** The mean squared error of predicted velocities, `mean (v − (data − noise))²`. */

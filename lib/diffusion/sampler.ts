@@ -1,56 +1,37 @@
 /**
- * Samplers: they follow a velocity from noise (t = 0) to data (t = 1). A sampler is a pure function for one step, in
- * TensorFlow.js operations, so that the step is compiled as a whole and the latents stay on the device.
+ * Sampling: a velocity is followed from noise (t = 0) to data (t = 1) by any of the samplers, on the device in float32
+ * or on the host in float64.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { type HostTensor, scalar } from "novae/tensor/mod.ts";
-import { type DeviceName, type DeviceTensor, jit } from "novae/engine/mod.ts";
-import { timeGrid } from "./path.ts";
-
-/** A velocity field: latents [B, N, Z] (or any shape) and one time to the velocity of the same shape. */
-export type Velocity = (z: tf.Tensor, t: tf.Scalar) => tf.Tensor;
-
-/** One step of a sampler, from time `t` to `tNext`. */
-export type SamplerStep = (velocity: Velocity, z: tf.Tensor, t: tf.Scalar, tNext: tf.Scalar) => tf.Tensor;
-
-/** Names of the samplers. */
-export type SamplerName = "euler" | "heun";
-
-/** Euler's method, one evaluation a step, error of order 1: `z + Δt·v(z, t)`. */
-export function eulerStep(velocity: Velocity, z: tf.Tensor, t: tf.Scalar, tNext: tf.Scalar): tf.Tensor {
-  return tf.add(z, tf.mul(velocity(z, t), tf.sub(tNext, t)));
-}
+import { type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { type DeviceName, jit } from "novae/engine/mod.ts";
+import { noiseOf } from "./noise.ts";
+import { type SamplerName, SAMPLERS, samplerTimes, type SolverOptions, type StepTimes } from "./solvers.ts";
+import {
+  DeviceArithmetic,
+  DeviceSpace,
+  HostSpace,
+  perSampleTensor,
+  type StateSpace,
+  type VelocityStep,
+} from "./state_space.ts";
 
 /**
- * Heun's method, two evaluations a step, error of order 2: the mean of the velocities at both ends of Euler's step.
- *
- * *Differs* from EDM (Karras et al. 2022): the last step is of order 2 too, since a velocity is defined at t = 1.
+ * A velocity field: latents [B, …] and their time to the velocity of the same shape. The time is a scalar, or
+ * `[B, 1, …]` where samples are at different times, as with `dopri5`.
  */
-export function heunStep(velocity: Velocity, z: tf.Tensor, t: tf.Scalar, tNext: tf.Scalar): tf.Tensor {
-  const dt = tf.sub(tNext, t);
-  const start = velocity(z, t);
-  const end = velocity(tf.add(z, tf.mul(start, dt)), tNext);
-  return tf.add(z, tf.mul(tf.add(start, end), tf.mul(dt, 0.5)));
-}
+export type Velocity = (z: tf.Tensor, t: tf.Tensor) => tf.Tensor;
 
-/** A sampler and what a step of it costs. */
-export interface Sampler {
-  /** Takes one step. */
-  readonly step: SamplerStep;
-  /** Evaluations of the velocity a step. */
-  readonly evaluations: number;
-}
-
-/** All samplers by name. */
-export const SAMPLERS: Readonly<Record<SamplerName, Sampler>> = {
-  euler: { step: eulerStep, evaluations: 1 },
-  heun: { step: heunStep, evaluations: 2 },
-};
+/**
+ * Names of what a callback can see of a step: the latents after it (`z`); the velocity before it, guidance included
+ * (`velocity`); and what that says of the ends of the path, `data = z + (1 − t)·v` and `noise = z − t·v`.
+ */
+export type SamplerTap = "z" | "velocity" | "data" | "noise";
 
 /** What a callback sees after each step. */
-export interface SamplerProgress<T = DeviceTensor> {
+export interface SamplerProgress {
   /** Steps done, from 1 to `steps`. */
   readonly step: number;
   /** Steps in all. */
@@ -59,55 +40,132 @@ export interface SamplerProgress<T = DeviceTensor> {
   readonly t: number;
   /** Time after it. */
   readonly tNext: number;
-  /** Latents after the step. They are overwritten by the next one: read them before the callback returns. */
-  readonly z: T;
+  /** The intermediates that were asked for, [B, …]. */
+  readonly taps: Readonly<Partial<Record<SamplerTap, HostTensor>>>;
 }
 
-/** How a velocity is followed. */
-export interface IntegrateOptions<T = DeviceTensor> {
-  /** Number S of steps. */
+/** How a velocity is followed, the same for all samplers. */
+export interface FollowOptions extends SolverOptions {
+  /** Default `euler`. */
+  readonly sampler?: SamplerName;
+  /**
+   * Number S of steps, 1 or more. `dopri5` chooses steps of its own, which end at the times of the grid; with 1 it is
+   * quite free.
+   */
   readonly steps: number;
-  /** Shift of the times, see `shiftTime`; 0.15 in the published models. Default 1. */
+  /** Shift s > 0 of the times, see `shiftTime`; 0.15 in the published models. Default 1. */
   readonly shift?: number;
+  /**
+   * Numbers in which the latents are kept and summed: `float32` on the device or `float64` on the host, which is slower.
+   * Velocities are float32 in both. Default `float32`.
+   */
+  readonly trajectory?: "float32" | "float64";
   /** Called after each step and awaited. */
-  readonly callback?: (progress: SamplerProgress<T>) => void | Promise<void>;
+  readonly callback?: (progress: SamplerProgress) => void | Promise<void>;
+  /** Intermediates that the callback sees. Default none. */
+  readonly taps?: readonly SamplerTap[];
 }
 
 /** Options of {@linkcode sample}. */
-export interface SampleOptions extends IntegrateOptions {
-  /** Default `euler`. */
-  readonly sampler?: SamplerName;
-  /** Where the steps run. Default `auto`. */
+export interface SampleOptions extends FollowOptions {
+  /** Where the velocity is evaluated. Default `auto`. */
   readonly device?: DeviceName;
+  /** Decides the noise that `eulerMaruyama` adds. Default 0. */
+  readonly seed?: number;
+  /** Number of the first sample, which decides its noise whatever its batch. Default 0. */
+  readonly firstIndex?: number;
+}
+
+/** How a batch of a velocity's samples is followed; see {@linkcode followVelocity}. */
+export interface FollowRequest extends FollowOptions {
+  /** Evaluates the velocity. */
+  readonly evaluate: VelocityStep;
+  /** Sums of states on the device. */
+  readonly arithmetic: DeviceArithmetic;
+  /** Noise of a step for samplers that add some. */
+  readonly stepNoise: (index: number) => HostTensor;
 }
 
 /**
- * Takes steps along a time grid from 0 to 1.
+ * Follows a velocity from initial noise to data.
  *
- * @param step advances latents from one time to the next; the latents that it was given are not used again.
- * @param noise latents at t = 0.
+ * @param noise latents at t = 0, [B, …].
  * @returns latents at t = 1.
+ * @throws RangeError if the sampler, the steps, the shift or an option cannot be used.
  */
-export async function integrate<N, T>(
-  step: (z: N | T, t: number, tNext: number) => Promise<T>,
-  noise: N,
-  options: IntegrateOptions<T>,
-): Promise<T> {
-  const { steps, shift, callback } = options;
-  const times = timeGrid(steps, shift);
-  const advance = async (from: N | T, i: number): Promise<T> => {
-    const [t, tNext] = [times[i], times[i + 1]];
-    const z = await step(from, t, tNext);
-    await callback?.({ step: i + 1, steps, t, tNext, z });
-    return z;
+export async function followVelocity(noise: HostTensor, request: FollowRequest): Promise<HostTensor> {
+  const { evaluate, arithmetic, trajectory = "float32" } = request;
+  if (trajectory === "float64") return await followIn(new HostSpace(evaluate), noise, request);
+  if (trajectory === "float32") return await followIn(new DeviceSpace(evaluate, arithmetic), noise, request);
+  throw new RangeError(`Cannot sample: trajectory must be float32 or float64, got ${trajectory}`);
+}
+
+async function followIn<T>(
+  space: StateSpace<T>,
+  noise: HostTensor,
+  request: FollowRequest,
+): Promise<HostTensor> {
+  const { sampler = "euler", steps, shift } = request;
+  const times = samplerTimes(sampler, steps, shift, request);
+  const step = SAMPLERS[sampler].start(space, request, (index) => space.from(request.stepNoise(index)));
+  let z = space.from(noise);
+  for (let index = 0; index < steps; index++) {
+    const at = { index, steps, t: times[index], tNext: times[index + 1] };
+    const before = z, { z: after, velocity } = await step(before, at);
+    z = after;
+    try {
+      await tell(space, request, at, { before, velocity, after });
+    } finally {
+      space.dispose(before, velocity);
+    }
+  }
+  const latents = await space.read(z);
+  space.dispose(z);
+  return latents;
+}
+
+/** Calls the callback with the intermediates that it wants. */
+async function tell<T>(
+  space: StateSpace<T>,
+  { callback, taps: names = [] }: FollowOptions,
+  { index, steps, t, tNext }: StepTimes,
+  { before, velocity, after }: { readonly before: T; readonly velocity: T; readonly after: T },
+): Promise<void> {
+  if (callback === undefined) return;
+  const end = async (duration: number) => {
+    const state = await space.combine([before, velocity], [1, duration]), values = await space.read(state);
+    space.dispose(state);
+    return values;
   };
-  let z = await advance(noise, 0);
-  for (let i = 1; i < steps; i++) z = await advance(z, i);
-  return z;
+  const taps: Partial<Record<SamplerTap, HostTensor>> = {};
+  for (const name of names) {
+    if (name === "z") taps.z = await space.read(after);
+    else if (name === "velocity") taps.velocity = await space.read(velocity);
+    else if (name === "data") taps.data = await end(1 - t);
+    else if (name === "noise") taps.noise = await end(-t);
+    else throw new RangeError(`Cannot tap the sampler: it has no "${name}"`);
+  }
+  await callback({ step: index + 1, steps, t, tNext, taps });
 }
 
 /**
- * Samples by following a velocity field from noise.
+ * The noise that `eulerMaruyama` adds, a pure function of seed, step and number of the sample.
+ *
+ * @param numbers of the samples.
+ * @param shape of one sample.
+ */
+export function stepNoiseOf(
+  seed: number,
+  numbers: ArrayLike<number>,
+  shape: readonly number[],
+): (index: number) => HostTensor {
+  const rng = new Rng(seed);
+  return (index) => noiseOf(rng.split("step", index), numbers, shape);
+}
+
+/**
+ * Samples by following a velocity field from noise. Each sample of the batch goes its own way: it does not depend on the
+ * others, whatever the sampler.
  *
  * *Differs* from SVG: the released `sample_svg.py` imports a module that is not there, and takes the last latent of a
  * batch where it means the last step's batch. Here the whole batch comes back.
@@ -115,34 +173,38 @@ export async function integrate<N, T>(
  * @example
  * ```ts
  * import { sample } from "novae/diffusion/mod.ts";
- * import { read } from "novae/engine/mod.ts";
  * import { zeros } from "novae/tensor/mod.ts";
  * import * as tf from "@tensorflow/tfjs";
- * const end = await sample((z) => tf.onesLike(z), zeros([1, 4, 2]), { steps: 5 });
- * const { data } = await read(end);
+ * const { data } = await sample((z) => tf.onesLike(z), zeros([1, 4, 2]), { sampler: "heun", steps: 5 });
  * if (data.some((v) => Math.abs(v - 1) > 1e-6)) throw new Error("a constant velocity is followed exactly");
  * ```
- * @param velocity traced once and compiled with the sampler's step.
+ * @param velocity traced once and compiled.
  * @param noise latents at t = 0, e.g. [B, N, Z].
- * @returns latents at t = 1 on the device; the caller disposes them.
+ * @returns latents at t = 1.
+ * @throws RangeError if the sampler, the steps, the shift or an option cannot be used; NovaeError if `dopri5` finds no
+ * step that is short enough.
  */
 export async function sample(
   velocity: Velocity,
   noise: HostTensor,
   options: SampleOptions,
-): Promise<DeviceTensor> {
-  const { step } = SAMPLERS[options.sampler ?? "euler"];
-  const compiled = jit(
-    (z: tf.Tensor, t: tf.Scalar, tNext: tf.Scalar) => step(velocity, z, t, tNext),
-    { device: options.device, donate: [0], name: "sampler step" },
-  );
+): Promise<HostTensor> {
+  const { device, seed = 0, firstIndex = 0 } = options, [count, ...shape] = noise.shape;
+  const compiled = jit((z: tf.Tensor, t: tf.Tensor, duration: tf.Tensor) => {
+    const v = velocity(z, t);
+    return { velocity: v, ahead: tf.add(z, tf.mul(v, duration)) };
+  }, { device, name: "velocity" });
+  const arithmetic = new DeviceArithmetic({ device });
+  const numbers = Int32Array.from({ length: count }, (_, i) => firstIndex + i);
   try {
-    return await integrate<HostTensor, DeviceTensor>(
-      (z, t, tNext) => compiled(z, scalar(t), scalar(tNext)),
-      noise,
-      options,
-    );
+    return await followVelocity(noise, {
+      ...options,
+      evaluate: (z, t, duration) =>
+        compiled(z, perSampleTensor(t, z.shape.length), perSampleTensor(duration, z.shape.length)),
+      arithmetic,
+      stepNoise: stepNoiseOf(seed, numbers, shape),
+    });
   } finally {
-    await compiled.dispose();
+    await Promise.all([compiled.dispose(), arithmetic.dispose()]);
   }
 }

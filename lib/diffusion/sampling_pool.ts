@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concatRows, type HostTensor, isHostTensor, mapTree, rows } from "novae/tensor/mod.ts";
+import { concatRows, gatherRows, type HostTensor, isHostTensor, mapTree, rows } from "novae/tensor/mod.ts";
 import type { DitConfig } from "./config.ts";
 import type { DitParams } from "./dit.ts";
 import {
@@ -13,7 +13,7 @@ import {
   type LatentSamplerOptions,
   type SampleRequest,
 } from "./sampling.ts";
-import type { WorkerReply, WorkerTask } from "./sampling_worker.ts";
+import type { SampledModel, WorkerReply, WorkerTask } from "./sampling_worker.ts";
 
 /** Workers that share the batches of each request. */
 export class LatentSamplerPool implements LatentSampler {
@@ -32,7 +32,10 @@ export class LatentSamplerPool implements LatentSampler {
   /** See {@linkcode LatentSampler.sample}. */
   async sample(request: SampleRequest): Promise<HostTensor> {
     checkRequest(this.#config, request);
-    const { params, onProgress, labels, firstIndex = 0, ...rest } = request;
+    const { params, autoguidance, onProgress, labels, firstIndex = 0, noise, callback, ...rest } = request;
+    if (callback !== undefined) {
+      throw new RangeError("Cannot sample latents: a callback for steps needs workers to be 1, got more");
+    }
     const count = labels.length;
     const size = Math.min(this.#options.batchSize!, Math.ceil(count / this.#count));
     const parts: HostTensor[] = new Array(Math.ceil(count / size));
@@ -41,15 +44,20 @@ export class LatentSamplerPool implements LatentSampler {
       for (let part = next++; part < parts.length; part = next++) {
         const start = part * size, end = Math.min(start + size, count);
         // The last batch is filled up, so that it does not compile for a size of its own.
-        const batch = Int32Array.from({ length: size }, (_, k) => labels[Math.min(start + k, count - 1)]);
-        const task = { ...rest, labels: batch, firstIndex: firstIndex + start };
+        const indices = Int32Array.from({ length: size }, (_, k) => Math.min(start + k, count - 1));
+        const task = {
+          ...rest,
+          labels: indices.map((i) => labels[i]),
+          firstIndex: firstIndex + start,
+          ...noise && { noise: gatherRows(noise, indices) },
+        };
         parts[part] = rows((await worker.ask({ kind: "sample", request: task }))!, 0, end - start);
         done += end - start;
         await onProgress?.(done, count);
       }
     };
     try {
-      await Promise.all((await this.#ready(params)).map(drain));
+      await Promise.all((await this.#ready({ params, autoguidance })).map(drain));
     } catch (error) {
       await this.dispose(); // the other workers may still be busy with this request
       throw error;
@@ -65,20 +73,28 @@ export class LatentSamplerPool implements LatentSampler {
   }
 
   /** Starts the workers where that was not done yet, and gives all of them the weights. */
-  async #ready(params: DitParams<HostTensor>): Promise<SamplingWorker[]> {
+  async #ready({ params, autoguidance: weak }: SampledModel): Promise<SamplingWorker[]> {
     if (this.#workers.length === 0) {
       this.#workers = Array.from({ length: this.#count }, () => new SamplingWorker());
       const task: WorkerTask = { kind: "open", config: this.#config, options: this.#options };
       await Promise.all(this.#workers.map((worker) => worker.ask(task)));
     }
-    // A view would be sent with the whole buffer that it looks into.
-    const compact = mapTree<DitParams<HostTensor>>(params, isHostTensor, (leaf) => {
-      const { data, ...tensor } = leaf as HostTensor;
-      return { ...tensor, data: data.byteLength === data.buffer.byteLength ? data : data.slice() };
-    });
-    await Promise.all(this.#workers.map((worker) => worker.ask({ kind: "weights", params: compact })));
+    const task: WorkerTask = {
+      kind: "weights",
+      params: compact(params),
+      ...weak && { autoguidance: { config: weak.config, params: compact(weak.params) } },
+    };
+    await Promise.all(this.#workers.map((worker) => worker.ask(task)));
     return this.#workers;
   }
+}
+
+/** Weights that own their memory: a view would be sent with the whole buffer that it looks into. */
+function compact(params: DitParams<HostTensor>): DitParams<HostTensor> {
+  return mapTree<DitParams<HostTensor>>(params, isHostTensor, (leaf) => {
+    const { data, ...tensor } = leaf as HostTensor;
+    return { ...tensor, data: data.byteLength === data.buffer.byteLength ? data : data.slice() };
+  });
 }
 
 /** One worker, asked one thing at a time. */

@@ -6,13 +6,24 @@
 import type { HostTensor } from "novae/tensor/mod.ts";
 import type { DitConfig } from "./config.ts";
 import type { DitParams } from "./dit.ts";
-import { CompiledLatentSampler, type LatentSamplerOptions, type SampleRequest } from "./sampling.ts";
+import {
+  CompiledLatentSampler,
+  type LatentSamplerOptions,
+  type SampleRequest,
+  type WeakModel,
+} from "./sampling.ts";
 
 /** What a worker is asked: to get ready, to take new weights, to draw samples with them. */
 export type WorkerTask =
   | { readonly kind: "open"; readonly config: DitConfig; readonly options: LatentSamplerOptions }
-  | { readonly kind: "weights"; readonly params: DitParams<HostTensor> }
-  | { readonly kind: "sample"; readonly request: Omit<SampleRequest, "params" | "onProgress"> };
+  | { readonly kind: "weights"; readonly params: DitParams<HostTensor>; readonly autoguidance?: WeakModel }
+  | {
+    readonly kind: "sample";
+    readonly request: Omit<SampleRequest, keyof SampledModel | "onProgress" | "callback">;
+  };
+
+/** What of a request stays the same from batch to batch. */
+export type SampledModel = Pick<SampleRequest, "params" | "autoguidance">;
 
 /** What a worker answers. */
 export interface WorkerReply {
@@ -28,7 +39,7 @@ interface WorkerScope {
 
 const scope = globalThis as unknown as WorkerScope;
 let sampler: CompiledLatentSampler | undefined;
-let params: DitParams<HostTensor> | undefined;
+let model: SampledModel | undefined;
 
 async function answer(task: WorkerTask): Promise<WorkerReply> {
   switch (task.kind) {
@@ -36,10 +47,10 @@ async function answer(task: WorkerTask): Promise<WorkerReply> {
       sampler = new CompiledLatentSampler(task.config, task.options);
       return {};
     case "weights":
-      params = task.params;
+      model = { params: task.params, autoguidance: task.autoguidance };
       return {};
     case "sample":
-      return { latents: await sampler!.sample({ ...task.request, params: params! }) };
+      return { latents: await sampler!.sample({ ...task.request, ...model! }) };
   }
 }
 

@@ -76,14 +76,39 @@ export function syncFolder(path: string): void {
   }
 }
 
+/**
+ * The same as {@link writeFileAtomic} for content that is made while it is written, or written out of order.
+ *
+ * @param fill writes the file; what it throws is thrown after the temporary file is removed.
+ */
+export async function fillFileAtomic(
+  path: string,
+  fill: (file: Deno.FsFile) => Promise<void>,
+): Promise<void> {
+  await fillVia(temporaryName(path), path, fill);
+}
+
+/** Writes all bytes where the file stands. */
+export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
+}
+
 /** {@link writeFileAtomic} with the temporary file's name given; tests put a full device there. */
 export async function writeVia(temporary: string, path: string, content: FileContent): Promise<void> {
+  await fillVia(temporary, path, async (file) => {
+    for (const chunk of chunksOf(content)) await writeAll(file, chunk);
+  });
+}
+
+async function fillVia(
+  temporary: string,
+  path: string,
+  fill: (file: Deno.FsFile) => Promise<void>,
+): Promise<void> {
   try {
     const file = await Deno.open(temporary, { write: true, create: true, truncate: true });
     try {
-      for (const chunk of chunksOf(content)) {
-        for (let done = 0; done < chunk.length;) done += await file.write(chunk.subarray(done));
-      }
+      await fill(file);
       await file.sync();
     } finally {
       file.close();

@@ -6,6 +6,7 @@
  */
 export {
   type FileContent,
+  fillFileAtomic,
   syncFolder,
   writeFileAtomic,
   writeFileAtomicSync,
@@ -26,10 +27,13 @@ export {
   type NpyArray,
   type NpyData,
   type NpyDType,
+  type NpyHeader,
+  npyHeader,
+  parseNpyHeader,
   readNpy,
   writeNpy,
 } from "./npy.ts";
-export { readNpz, writeNpz } from "./npz.ts";
+export { readNpz, type StreamedArray, writeNpz, writeNpzStream } from "./npz.ts";
 export { openWeights, type OpenWeightsOptions, type Weights } from "./open_weights.ts";
 export * from "./pickle_values.ts";
 export {

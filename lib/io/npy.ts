@@ -49,13 +49,20 @@ export function encodeNpy(array: NpyArray): Uint8Array<ArrayBuffer> {
       `Cannot encode npy: shape [${shape.join(", ")}] needs ${sizeOf(shape)} values, got ${data.length}`,
     );
   }
+  const head = npyHeader(dtype, shape), bytes = new Uint8Array(head.length + data.byteLength);
+  bytes.set(head);
+  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), head.length);
+  return bytes;
+}
+
+/** What stands before the values in an npy file (version 1.0) of row-major order. */
+export function npyHeader(dtype: NpyDType, shape: readonly number[]): Uint8Array<ArrayBuffer> {
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
   const text = `{'descr': '${DESCRIPTIONS[dtype]}', 'fortran_order': False, 'shape': ${tuple}, }`;
   const start = Math.ceil((10 + text.length + 1) / 64) * 64; // numpy aligns data to 64 bytes
-  const bytes = new Uint8Array(start + data.byteLength);
+  const bytes = new Uint8Array(start);
   bytes.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0, (start - 10) & 0xff, (start - 10) >> 8]);
   bytes.set(new TextEncoder().encode(text.padEnd(start - 11, " ") + "\n"), 10);
-  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), start);
   return bytes;
 }
 
@@ -86,7 +93,7 @@ export function decodeOwnNpy(bytes: Uint8Array<ArrayBuffer>, what: string): NpyA
 /** What the header of an npy file tells. */
 export interface NpyHeader {
   /** Type of the elements, e.g. `<f4`. */
-  readonly type: keyof typeof NPY_WIDTHS;
+  readonly type: "<f4" | "<f2" | "<f8" | "<i4" | "<i8" | "|u1" | "|b1";
   /** Extents, outermost first. */
   readonly shape: readonly number[];
   /** Whether the first axis is contiguous. */
@@ -96,7 +103,15 @@ export interface NpyHeader {
 }
 
 /** Bytes an element, of the types that can be read. */
-const NPY_WIDTHS = { "<f4": 4, "<f2": 2, "<f8": 8, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1 } as const;
+const NPY_WIDTHS: Readonly<Record<NpyHeader["type"], number>> = {
+  "<f4": 4,
+  "<f2": 2,
+  "<f8": 8,
+  "<i4": 4,
+  "<i8": 8,
+  "|u1": 1,
+  "|b1": 1,
+};
 
 /** Longer headers are numpy's limit too, `max_header_size`. */
 const HEADER_LIMIT = 10_000;

@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { DataError, oneLine } from "novae/tensor/mod.ts";
-import { writeFileAtomic } from "./atomic_file.ts";
+import { DataError, oneLine, sizeOf } from "novae/tensor/mod.ts";
+import { fillFileAtomic, writeFileAtomic } from "./atomic_file.ts";
 import { memoryLimit } from "./memory_limit.ts";
-import { decodeOwnNpy, encodeNpy, type NpyArray, parseNpyHeader } from "./npy.ts";
+import { decodeOwnNpy, encodeNpy, type NpyArray, npyHeader, parseNpyHeader } from "./npy.ts";
 import { readBytes } from "./read_file.ts";
 import { encodeZip, unpackZip } from "./zip.ts";
+import { writeZipStream } from "./zip_stream.ts";
 
 /**
  * Writes arrays to an npz file (uncompressed), atomically.
@@ -30,6 +31,43 @@ export async function writeNpz(
   const named = arrays instanceof Map ? [...arrays] : Object.entries(arrays);
   const files = new Map(named.map(([name, array]) => [`${name}.npy`, encodeNpy(array)]));
   await writeFileAtomic(path, encodeZip(files));
+}
+
+/** An array that is written without ever being whole in memory. */
+export interface StreamedArray extends Pick<NpyArray, "dtype" | "shape"> {
+  /** Its values in row-major order, little-endian, in pieces of any length. */
+  readonly bytes: Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Writes arrays of any size to an npz file, atomically, piece by piece; beyond 4 GiB in the form that numpy uses too.
+ *
+ * @throws RangeError if the pieces of an array are not as long as its shape says; NovaeError if it cannot be written.
+ */
+export async function writeNpzStream(
+  path: string,
+  arrays: Readonly<Record<string, StreamedArray>>,
+): Promise<void> {
+  const files = Object.entries(arrays).map(([name, { dtype, shape, bytes }]) => {
+    const head = npyHeader(dtype, shape);
+    const length = head.length + sizeOf(shape) * BYTES[dtype];
+    return { name: `${name}.npy`, bytes: length, content: joined(head, bytes) };
+  });
+  await fillFileAtomic(path, (file) => writeZipStream(file, files));
+}
+
+const BYTES: Readonly<Record<NpyArray["dtype"], number>> = {
+  float32: 4,
+  float64: 8,
+  uint8: 1,
+  int32: 4,
+  int64: 8,
+  bool: 1,
+};
+
+async function* joined(head: Uint8Array, rest: StreamedArray["bytes"]): AsyncGenerator<Uint8Array> {
+  yield head;
+  yield* rest;
 }
 
 /**

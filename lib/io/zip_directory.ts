@@ -11,7 +11,8 @@ import type { ByteRanges } from "./byte_ranges.ts";
 
 /** Signatures of the records. */
 export const LOCAL = 0x04034b50, CENTRAL = 0x02014b50, END = 0x06054b50;
-const END64 = 0x06064b50, LOCATOR64 = 0x07064b50;
+/** Signatures of those of large archives. */
+export const END64 = 0x06064b50, LOCATOR64 = 0x07064b50;
 const FULL16 = 0xffff, FULL32 = 0xffffffff; // "see the zip64 record"
 const ENCRYPTED = 0x0001;
 const DIRECTORY_LIMIT = 1 << 28; // a quarter GiB is millions of files

@@ -81,6 +81,10 @@ export function initEmbedding(
  */
 export function embedLabels(labelsB: tf.Tensor, params: EmbeddingParams): tf.Tensor {
   const count = params.table.shape[0];
-  const oneHot = tf.oneHot(tf.cast(labelsB, "int32") as tf.Tensor1D, count);
+  const labels = tf.cast(labelsB, "int32") as tf.Tensor1D;
+  // tf.oneHot needs two columns or more; a table of one row is that of no classes.
+  const oneHot = count === 1
+    ? tf.reshape(tf.equal(labels, 0), [labels.shape[0], 1])
+    : tf.oneHot(labels, count);
   return tf.matMul(tf.cast(oneHot, "float32"), params.table);
 }
