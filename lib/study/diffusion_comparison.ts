@@ -32,7 +32,7 @@ import { generate } from "./generation.ts";
 import { allLabels, encodeDataset } from "./latent_space.ts";
 import { autoencoderFile, classifierRecord, encoderRecord, loadStudyData } from "./materials.ts";
 import { describeData, measureReferences } from "./references.ts";
-import type { DiffusionRecord, ModelRecord } from "./results.ts";
+import type { DiffusionRecord } from "./results.ts";
 import { Scorer, type ScoreReference } from "./scorer.ts";
 
 /** Models, images and references that are open while a comparison runs. */

@@ -4,11 +4,10 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
+import { type HostTensor, NovaeError } from "novae/tensor/mod.ts";
 import type { DatasetSplits } from "novae/data/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import type { CompiledAutoencoder, SpaceName } from "novae/autoencoder/mod.ts";
-import { knnClassify } from "novae/analysis/mod.ts";
 import type { FeatureClassifier } from "novae/evaluation/mod.ts";
 import { RunFolder, type StageContext, StageRunner, superviseRun } from "novae/experiment/mod.ts";
 import { writeFileAtomic } from "novae/io/mod.ts";
@@ -39,7 +38,7 @@ import type {
   SpaceRecord,
   StudyResult,
 } from "./results.ts";
-import { agreement, Scorer, type ScoreReference } from "./scorer.ts";
+import { Scorer, type ScoreReference } from "./scorer.ts";
 import { studyTable } from "./tables.ts";
 
 /** How a study is run. */
