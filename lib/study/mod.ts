@@ -16,6 +16,7 @@ export * from "./diffusion_comparison_config.ts";
 export * from "./diffusion_comparison_results.ts";
 export { diffusionComparisonTable } from "./diffusion_comparison_table.ts";
 export * from "./diffusion_comparison_verdicts.ts";
+export type { GenerationContext } from "./generation.ts";
 export { describeStudy, stagePlan } from "./estimates.ts";
 export { defaultStudy, shippedModel } from "./defaults.ts";
 export * from "./findings.ts";
