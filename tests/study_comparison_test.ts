@@ -81,10 +81,10 @@ Deno.test("a claim is shown, refuted or neither by where the interval over the s
     ["within noise", 27],
     ["shown", 0.1],
   ]);
-  assert.deepEqual(outcomes([24, 24, 24], [22, 22.1, 21.9], [0.65, 0.651, 0.649]), [
+  assert.deepEqual(outcomes([24, 24, 24], [22, 22.1, 21.9], [0.55, 0.551, 0.549]), [
     ["refuted", -2],
     ["refuted", 22],
-    ["refuted", 5],
+    ["refuted", -5],
   ]);
   assert.deepEqual(outcomes([20, 21, 22], [21, 20, 25], [0.59, 0.6, 0.61]), [
     ["within noise", 1],
@@ -103,7 +103,7 @@ Deno.test("claims are judged of what is there, and of every variant", () => {
   const wide = measured("svg", "svg+residual.channels=16", [22, 22], [0.6, 0.6]);
   assert.deepEqual(of("cifar10/train", measured("vae", "vae", [20, 21], [0.1, 0.1])), []);
   assert.deepEqual(of("cifar10/train", svg), [
-    "The linear probe of the aligned latent (svg) is within 1 point of the raw features'",
+    "The linear probe of the aligned latent (svg) is at most 1 point below the raw features'",
   ]);
   const plain = measured("svg-noalign", "svg-noalign", [20, 21], [0.6, 0.6]);
   assert.deepEqual(
@@ -146,7 +146,7 @@ Mean ± sample standard deviation over 3 seeds; 100 training images each, 50 hel
 
 - Features alone (dino) reconstruct worse than with the residual (svg): shown (3.17 ± 0.29 dB; 95 % interval of the mean 2.45 to 3.88).
 - svg reaches 24 dB: within noise (24.17 ± 1.04 dB; 95 % interval of the mean 21.58 to 26.75).
-- The linear probe of the aligned latent (svg) is within 1 point of the raw features': within noise (0.50 ± 0.50 points; 95 % interval of the mean −0.74 to 1.74).`,
+- The linear probe of the aligned latent (svg) is at most 1 point below the raw features': within noise (0.50 ± 0.50 points; 95 % interval of the mean −0.74 to 1.74).`,
   );
   const [one] = verdictsOf({ ...inputs, autoencoders: autoencoders.filter(({ seed }) => seed === 0) });
   assert.equal(

@@ -71,5 +71,6 @@ export async function openMeasures(
 
 /** The shipped classifier of a data set; empty if there is none. */
 export function usualClassifier(data: string, imageSize: number): string {
-  return data === "solids" && imageSize === 64 ? shippedModel("classifier-solids.safetensors") : "";
+  const shipped = data === "solids" && imageSize === 64 || data === "cifar10" && imageSize === 32;
+  return shipped ? shippedModel(`classifier-${data}.safetensors`) : "";
 }

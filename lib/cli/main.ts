@@ -6,7 +6,8 @@
  */
 import { Command, CommanderError } from "commander";
 import { NovaeError } from "novae/tensor/mod.ts";
-import { registerCompare } from "./compare.ts";
+import { registerCompareAutoencoders } from "./compare_autoencoders.ts";
+import { registerCompareDiffusion } from "./compare_diffusion.ts";
 import { registerData } from "./data.ts";
 import { registerDevices } from "./devices.ts";
 import { registerEncode } from "./encode.ts";
@@ -46,7 +47,9 @@ export function buildProgram(): Command {
   registerExtract(program);
   registerEncode(program);
   registerReconstruct(program);
-  registerCompare(program);
+  const compare = program.command("compare").description("compare models, each trained with several seeds");
+  registerCompareAutoencoders(compare);
+  registerCompareDiffusion(compare);
   registerRuns(program);
   registerDevices(program);
   return program;

@@ -44,6 +44,12 @@ export interface RunOptions {
   readonly device: DeviceChoice;
 }
 
+/** What a run is made of, or which one is gone on with. */
+export interface StartOptions extends RunOptions {
+  /** Goes on with the latest run of the name (true) or with a given run folder. */
+  readonly resume: boolean | string;
+}
+
 /** What {@link RunFolder.open} checks and notes. */
 export interface ReopenOptions {
   /** The resolved configuration that must equal the run's; not compared if omitted. */
@@ -146,6 +152,23 @@ export class RunFolder {
     const environment = await describeEnvironment(device, options.seed ?? 0, options.argv);
     await writeJson(await freeName(folder), environment);
     return new RunFolder(folder, config, status);
+  }
+
+  /**
+   * Makes a run, or goes on with an earlier one.
+   *
+   * @throws ConfigError if there is no run of this name to go on with; what {@link create} and {@link open} throw.
+   */
+  static async start({ resume, ...options }: StartOptions): Promise<RunFolder> {
+    const { root = "experiments/runs", name, config, argv, seed, device } = options;
+    if (resume === false) return await RunFolder.create(options);
+    const path = resume === true ? await RunFolder.latest(root, name) : resume;
+    if (path === null) {
+      throw new ConfigError(
+        `Cannot resume: ${root} must hold a run named ${name}, found none; leave --resume away`,
+      );
+    }
+    return await RunFolder.open(path, { config, argv, seed, device });
   }
 
   /** The newest run of a name, whatever its state; null if there is none. */

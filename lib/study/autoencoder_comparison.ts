@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
+import { type HostTensor, NovaeError } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
 import { type DatasetSplits, openImageViews } from "novae/data/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
@@ -20,7 +20,7 @@ import {
   resolveSchedule,
 } from "novae/autoencoder/mod.ts";
 import { FeatureClassifier } from "novae/evaluation/mod.ts";
-import { type DeviceChoice, RunFolder, StageRunner, superviseRun } from "novae/experiment/mod.ts";
+import { RunFolder, StageRunner, superviseRun } from "novae/experiment/mod.ts";
 import { writePng } from "novae/io/mod.ts";
 import { reconstructionGrid } from "novae/plot/mod.ts";
 import {
@@ -35,6 +35,7 @@ import { verdictsOf } from "./comparison_verdicts.ts";
 import { type ComparedAutoencoder, type ComparisonResult, summarize } from "./comparison_results.ts";
 import { LabelledImages } from "./labelled_images.ts";
 import { loadStudyData } from "./materials.ts";
+import { describeData } from "./references.ts";
 import { reconstructionMeasures } from "./reconstruction_measures.ts";
 import { trainAutoencoderStage } from "./trained_autoencoder.ts";
 
@@ -75,7 +76,14 @@ export async function compareAutoencoders(
 ): Promise<{ readonly result: ComparisonResult; readonly path: string }> {
   const choice = await resolveDevice(config.device as DeviceName);
   await expectModels(config, choice.device);
-  const run = await openRun(config, options, choice);
+  const run = await RunFolder.start({
+    ...options,
+    name: `compare-autoencoders-${config.data.name}`,
+    config,
+    configInput: config,
+    seed: config.seeds[0],
+    device: choice,
+  });
   const names = config.spaces.flatMap((space) => config.seeds.map((seed) => stageName(space, seed)));
   const plan = ["data", "features", ...names.flatMap((name) => [`train-${name}`, `measure-${name}`])];
   const runner = new StageRunner(run, { plan: plan.map((name) => ({ name })) });
@@ -124,24 +132,6 @@ async function openLpips(
   return new LpipsMetric(await loadLpips(network, await lpipsFilesAt(path, network)), { device });
 }
 
-async function openRun(
-  config: ComparisonConfig,
-  { root, resume, argv }: CompareOptions,
-  device: DeviceChoice,
-): Promise<RunFolder> {
-  const name = `compare-autoencoders-${config.data.name}`, seed = config.seeds[0];
-  if (resume === false) {
-    return await RunFolder.create({ root, name, config, configInput: config, argv, seed, device });
-  }
-  const path = resume === true ? await RunFolder.latest(root, name) : resume;
-  if (path === null) {
-    throw new ConfigError(
-      `Cannot resume: ${root} must hold a run named ${name}, found none; leave --resume away`,
-    );
-  }
-  return await RunFolder.open(path, { config, argv, seed, device });
-}
-
 async function runStages(
   config: ComparisonConfig,
   run: RunFolder,
@@ -154,7 +144,8 @@ async function runStages(
     data = await loadStudyData(wanted, dataSeed, ({ task, done, total, note }) => {
       stage.update(done, Math.max(total, 1), note ?? task);
     });
-    return describeData(data);
+    const { classes: _, ...described } = describeData(data);
+    return described;
   });
   data ??= await loadStudyData(wanted, dataSeed);
   if (record.hash !== data.train.hash || record.testHash !== data.test.hash) {
@@ -285,15 +276,4 @@ async function measureOne(
 /** Name of the stages of a space and a seed, and of the folder of its checkpoints. */
 function stageName({ label }: ComparedSpace, seed: number): string {
   return `${label.toLowerCase().replace(/[^a-z0-9.]+/g, "-")}-seed${seed}`;
-}
-
-function describeData({ train, test }: DatasetSplits): ComparisonResult["data"] {
-  return {
-    name: train.name,
-    hash: train.hash,
-    testHash: test.hash,
-    imageSize: train.imageSize,
-    train: train.size,
-    test: test.size,
-  };
 }

@@ -40,8 +40,8 @@ export interface Verdict {
   readonly claim: string;
   /** What was measured, over the seeds. */
   readonly value: Spread;
-  /** Its unit. */
-  readonly unit: "dB" | "points";
+  /** Its unit; empty for none. */
+  readonly unit: "dB" | "points" | "";
   /** The values for which the claim holds; null is no bound. */
   readonly range: { readonly least: number | null; readonly most: number | null };
   /** 95 % confidence interval of the mean; null with one seed. */

@@ -39,7 +39,11 @@ export function measuresTable(
   return table;
 }
 
-function spreadText({ mean, std }: Spread, { digits, scale }: { digits: number; scale: number }): string {
+/** A spread as text, `mean ± sample standard deviation`. */
+export function spreadText(
+  { mean, std }: Spread,
+  { digits, scale }: { digits: number; scale: number },
+): string {
   const text = (value: number) => (scale * value).toFixed(digits).replace(/^-/, "−");
   return std === null ? text(mean) : `${text(mean)} ± ${text(std)}`;
 }

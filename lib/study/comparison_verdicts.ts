@@ -8,7 +8,7 @@ import type { SpaceName } from "novae/autoencoder/mod.ts";
 import type { ComparedAutoencoder, ComparisonResult, Outcome, Verdict } from "./comparison_results.ts";
 import { meanInterval, spreadOf } from "./spread.ts";
 
-/** PSNR in dB that `svg` is to reach on `solids`; and points that its probe may differ from that of the features. */
+/** PSNR in dB that `svg` is to reach on `solids`; and points by which its probe may lie below that of the features. */
 const LEAST_PSNR = 24, PROBE_POINTS = 1;
 
 /**
@@ -42,10 +42,10 @@ export function verdictsOf(
       : []),
     ...(features && own.every(({ probe }) => probe !== null)
       ? [judged(
-        `The linear probe of the aligned latent (${label}) is within ${PROBE_POINTS} point of the raw features'`,
+        `The linear probe of the aligned latent (${label}) is at most ${PROBE_POINTS} point below the raw features'`,
         own.map(({ probe }) => 100 * (probe!.linear - features.linear)),
         "points",
-        { least: -PROBE_POINTS, most: PROBE_POINTS },
+        { least: -PROBE_POINTS, most: null },
       )]
       : []),
   ]);
@@ -56,7 +56,8 @@ function psnrOf({ reconstruction: { psnr } }: ComparedAutoencoder): number {
   return psnr;
 }
 
-function judged(
+/** Judges a claim by values of the seeds and the range in which it holds. */
+export function judged(
   claim: string,
   values: readonly number[],
   unit: Verdict["unit"],
@@ -76,7 +77,8 @@ function outcomeOf([low, high]: readonly [number, number], { least, most }: Verd
 export function verdictText({ claim, value: { mean, std }, unit, interval, outcome }: Verdict): string {
   const number = (value: number) => value.toFixed(2).replace(/^-/, "−");
   const spread = std === null ? "" : ` ± ${number(std)}`;
+  const of = unit === "" ? "" : ` ${unit}`;
   const where = interval ? `; 95 % interval of the mean ${interval.map(number).join(" to ")}` : "";
   const judgement = outcome === "one seed" ? "not judged by one seed" : outcome;
-  return `${claim}: ${judgement} (${number(mean)}${spread} ${unit}${where}).`;
+  return `${claim}: ${judgement} (${number(mean)}${spread}${of}${where}).`;
 }

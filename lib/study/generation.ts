@@ -4,7 +4,8 @@
  * @module
  */
 import { type HostTensor, rows } from "novae/tensor/mod.ts";
-import { type CompiledAutoencoder, denormalizeLatents } from "novae/autoencoder/mod.ts";
+import { type CompiledAutoencoder, denormalizeLatents, type LatentStats } from "novae/autoencoder/mod.ts";
+import type { DeviceName } from "novae/engine/mod.ts";
 import {
   countParameters,
   type DitConfig,
@@ -18,8 +19,8 @@ import {
   trainDiffusion,
 } from "novae/diffusion/mod.ts";
 import { encodePng, imageGrid, pathExists, readJson, writeFileAtomic, writeJson } from "novae/io/mod.ts";
-import { CheckpointStore, type StageContext } from "novae/experiment/mod.ts";
-import type { StudyContext } from "./materials.ts";
+import { CheckpointStore, type RunFolder, type StageContext } from "novae/experiment/mod.ts";
+import type { StudyConfig } from "./config.ts";
 import type { DiffusionRecord, LossPoint, SampleScore } from "./results.ts";
 import { agreement, type Scorer, type ScoreReference } from "./scorer.ts";
 
@@ -32,12 +33,31 @@ const SHOWN = 20;
 /** Costs beside one forward pass for one image, for the progress bar: a training image, decoding and scoring one. */
 const COST = { train: 4, decode: 6 };
 
+/** Settings of a training and of its samples, and where they go. */
+export interface GenerationContext {
+  /** Settings of training and sampling. */
+  readonly config: Pick<StudyConfig, "diffusion" | "seed"> & {
+    readonly sampling: StudyConfig["sampling"] & {
+      /** Numbers of steps that are scored with guidance after the last image; those without, unless given. */
+      readonly guidedSteps?: readonly number[];
+    };
+  };
+  /** Where results go. */
+  readonly run: RunFolder;
+  /** Where compiled work runs. */
+  readonly device: DeviceName;
+}
+
 /** What the samples of a space are made of and compared with. */
 export interface GenerationTools {
+  /** Name of the training in its run, for files and metrics: lower-case letters, digits and dashes. */
+  readonly name: string;
   /** Decodes samples. */
   readonly autoencoder: CompiledAutoencoder;
   /** Normalised latents of the training images [count, N, Z]. */
   readonly latents: HostTensor;
+  /** What they were normalised with; samples are brought back with it. */
+  readonly stats: LatentStats;
   /** Their labels. */
   readonly labels: Int32Array;
   /** Class names. */
@@ -56,11 +76,13 @@ interface Setting {
 
 /** Trains the transformer of a space and scores its samples; a killed run goes on from the last checkpoint. */
 export async function generate(
-  context: StudyContext,
+  context: GenerationContext,
   tools: GenerationTools,
   stage: StageContext,
 ): Promise<DiffusionRecord> {
-  const { config, run, device } = context, { diffusion, sampling } = config, { autoencoder } = tools;
+  const { config, run, device } = context,
+    { diffusion, sampling } = config,
+    { autoencoder, name, stats } = tools;
   const dit = ditConfig(diffusion.size as DitSize, {
     channels: autoencoder.channels,
     grid: autoencoder.grid,
@@ -68,13 +90,13 @@ export async function generate(
   });
   const { size: _, ...training } = diffusion;
   const settings = { ...training, seed: config.seed };
-  const store = new CheckpointStore(run.file("checkpoints", autoencoder.name), { config: { dit, settings } });
+  const store = new CheckpointStore(run.file("checkpoints", name), { config: { dit, settings } });
   const like = initDiffusionState(dit, config.seed), latest = await store.latest();
   const kept = latest === null ? null : await store.load(latest, { weights: like.ema, state: like });
   const losses = (kept?.meta.losses ?? []) as LossPoint[];
   // What a killed run logged after its last checkpoint is logged again.
   const imagesBefore = (latest ?? 0) * diffusion.batchSize;
-  await run.metrics.retain((row) => row.space !== autoencoder.name || Number(row.imagesSeen) <= imagesBefore);
+  await run.metrics.retain((row) => row.space !== name || Number(row.imagesSeen) <= imagesBefore);
   let trainSec = (kept?.meta.trainSec ?? 0) as number;
 
   const progress = new Progress(context, stage, imagesBefore);
@@ -96,7 +118,7 @@ export async function generate(
       onProgress: ({ imagesSeen, imagesPerSec, metrics }) => {
         losses.push({ imagesSeen, loss: metrics.loss });
         trainSec += LOG_EVERY * diffusion.batchSize / imagesPerSec;
-        run.metrics.append({ space: autoencoder.name, imagesSeen, imagesPerSec, ...metrics });
+        run.metrics.append({ space: name, imagesSeen, imagesPerSec, ...metrics });
         progress.trained(imagesSeen, `loss ${metrics.loss.toFixed(3)}`);
       },
       checkpointEveryImages: CHECKPOINT_IMAGES,
@@ -124,7 +146,7 @@ export async function generate(
       config: dit,
       params: trained.ema,
       space: autoencoder.name,
-      latents: autoencoder.stats,
+      latents: stats,
     });
   } finally {
     await sampler.dispose();
@@ -136,15 +158,18 @@ export async function generate(
     imagesSeen,
     imagesPerSec: imagesSeen / trainSec,
     losses,
-    scores: await allScores(context, autoencoder.name, scores),
+    scores: await allScores(context, name, scores),
   };
 }
 
 /** The ways to sample at a checkpoint: all of them after the last image, a part of them before. */
-function settingsAt({ config: { sampling } }: StudyContext, last: boolean): Setting[] {
+function settingsAt({ config: { sampling } }: GenerationContext, last: boolean): Setting[] {
   const steps = last ? sampling.steps : sampling.curveSteps;
-  const scales = last || sampling.curveGuided ? [1, sampling.cfgScale] : [1];
-  return scales.flatMap((cfgScale) => steps.map((count) => ({ steps: count, cfgScale })));
+  const guided = last ? sampling.guidedSteps ?? steps : sampling.curveGuided ? steps : [];
+  return [
+    ...steps.map((count) => ({ steps: count, cfgScale: 1 })),
+    ...guided.map((count) => ({ steps: count, cfgScale: sampling.cfgScale })),
+  ];
 }
 
 interface ScoreRequest {
@@ -158,13 +183,13 @@ interface ScoreRequest {
 
 /** Scores one set of samples, or takes the score from the run folder if it is there. */
 async function scoreOnce(
-  context: StudyContext,
+  context: GenerationContext,
   tools: GenerationTools,
   request: ScoreRequest,
 ): Promise<SampleScore> {
   const { setting: { steps, cfgScale }, imagesSeen, progress } = request, { config, run } = context;
   const { samples, timestepShift } = config.sampling, { autoencoder, scorer, classes } = tools;
-  const name = `${autoencoder.name}-${imagesSeen}-steps${steps}-cfg${cfgScale}`,
+  const name = `${tools.name}-${imagesSeen}-steps${steps}-cfg${cfgScale}`,
     path = run.file("eval", `${name}.json`);
   if (await pathExists(path)) return await readJson(path) as SampleScore;
   const started = performance.now();
@@ -177,7 +202,7 @@ async function scoreOnce(
     shift: timestepShift,
     cfgScale,
   });
-  const images = await autoencoder.decode(denormalizeLatents(z, autoencoder.stats));
+  const images = await autoencoder.decode(denormalizeLatents(z, tools.stats));
   const wallSec = (performance.now() - started) / 1000;
   const shown = rows(images, 0, Math.min(SHOWN, samples)),
     scale = Math.max(1, Math.round(64 / autoencoder.imageSize));
@@ -197,10 +222,14 @@ async function scoreOnce(
 }
 
 /** The scores of this start of the run and of those before, in order. */
-async function allScores(context: StudyContext, space: string, fresh: SampleScore[]): Promise<SampleScore[]> {
+async function allScores(
+  context: GenerationContext,
+  training: string,
+  fresh: SampleScore[],
+): Promise<SampleScore[]> {
   const { config, run } = context, scores = [...fresh];
   for await (const entry of Deno.readDir(run.file("eval", ".").replace(/\/\.$/, ""))) {
-    if (!new RegExp(`^${space}-\\d+-steps\\d+-cfg[\\d.]+\\.json$`).test(entry.name)) continue;
+    if (!new RegExp(`^${training}-\\d+-steps\\d+-cfg[\\d.]+\\.json$`).test(entry.name)) continue;
     const score = await readJson(run.file("eval", entry.name)) as SampleScore;
     if (!scores.some((s) => sameScore(s, score))) scores.push(score);
   }
@@ -215,13 +244,13 @@ function sameScore(a: SampleScore, b: SampleScore): boolean {
 /** Adds up training and sampling in units of one forward pass, for one bar over both. */
 class Progress {
   readonly #stage: StageContext;
-  readonly #context: StudyContext;
+  readonly #context: GenerationContext;
   readonly #total: number;
   #trained = 0;
   #sampled = 0;
   #note = "";
 
-  constructor(context: StudyContext, stage: StageContext, imagesBefore: number) {
+  constructor(context: GenerationContext, stage: StageContext, imagesBefore: number) {
     const { diffusion, sampling } = context.config;
     this.#context = context;
     this.#stage = stage;

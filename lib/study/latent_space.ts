@@ -11,6 +11,7 @@ import {
   countParameters,
   denormalizeLatents,
   hasFeatures,
+  type LatentStats,
   normalizeLatents,
 } from "novae/autoencoder/mod.ts";
 import { knnClassify, linearProbe, umap } from "novae/analysis/mod.ts";
@@ -43,19 +44,22 @@ export interface SpaceTools {
 /**
  * Normalised latents of a data set.
  *
- * @returns zBNZ [size, N, Z], each channel with mean 0 and variance 1 over the training images.
+ * @param stats what they are normalised with; the autoencoder's own unless given.
+ * @returns zBNZ [size, N, Z], with the autoencoder's own statistics each channel with mean 0 and variance 1 over the
+ * training images.
  */
 export async function encodeDataset(
   autoencoder: CompiledAutoencoder,
   encoded: EncodedImages,
   onProgress?: (done: number) => void,
+  stats: LatentStats = autoencoder.stats,
 ): Promise<HostTensor> {
   const { grid, channels } = autoencoder, { size } = encoded.dataset;
   const latents = new Float32Array(size * grid * grid * channels);
   for (const { start, end, images, features } of encoded.chunks()) {
     const known = hasFeatures(autoencoder.name) ? (await features()).patchesBND : undefined;
     const z = autoencoder.join(await autoencoder.encodeParts(images, known));
-    latents.set(normalizeLatents(z, autoencoder.stats).data, start * grid * grid * channels);
+    latents.set(normalizeLatents(z, stats).data, start * grid * grid * channels);
     onProgress?.(end);
   }
   return float32(latents, [size, grid * grid, channels]);

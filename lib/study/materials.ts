@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { ConfigError, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
 import { hashFile, pathExists } from "novae/io/mod.ts";
-import { type DatasetSplits, loadDataset, type OnDataProgress } from "novae/data/mod.ts";
+import { type Dataset, type DatasetSplits, loadDataset, type OnDataProgress } from "novae/data/mod.ts";
 import {
   countVitParams,
   DinoEncoder,
@@ -163,7 +163,8 @@ function encoderRecipe({ data, encoder }: StudyConfig): DinoRecipe {
   };
 }
 
-async function encoderRecord(file: string, name: string, trained: boolean): Promise<ModelRecord> {
+/** The record of an encoder's file. */
+export async function encoderRecord(file: string, name: string, trained: boolean): Promise<ModelRecord> {
   const encoder = await DinoEncoder.load(file, { device: "cpu" });
   try {
     return { file: name, trained, hash: encoder.hash, parameters: countVitParams(encoder.config) };
@@ -180,13 +181,7 @@ export async function provideClassifier(
 ): Promise<ModelRecord> {
   const { config, run, device } = context, { path, images } = config.classifier;
   if (path !== "") {
-    const { hash, params, config: loaded } = await loadClassifier(path);
-    if (loaded.imageSize !== data.train.imageSize || loaded.classes.join() !== data.train.classes.join()) {
-      throw new ConfigError(
-        `Cannot score with ${path}: it must be trained on the classes and size of ${data.train.name}`,
-      );
-    }
-    return { file: path, trained: false, hash, parameters: countClassifierParams(params) };
+    return await classifierRecord(path, data.train);
   }
   const batchSize = 64, steps = Math.ceil(images / batchSize);
   const settings = classifierConfig({ imageSize: data.train.imageSize, classes: data.train.classes });
@@ -221,6 +216,21 @@ export async function provideClassifier(
     hash: trained.hash,
     parameters: countClassifierParams(trained.params),
   };
+}
+
+/**
+ * The record of a classifier that was trained before.
+ *
+ * @throws ConfigError if it was trained on other classes, or images of another size.
+ */
+export async function classifierRecord(path: string, images: Dataset): Promise<ModelRecord> {
+  const { hash, params, config: { imageSize, classes } } = await loadClassifier(path);
+  if (imageSize !== images.imageSize || classes.join() !== images.classes.join()) {
+    throw new ConfigError(
+      `Cannot score with ${path}: it must be trained on the classes and size of ${images.name}`,
+    );
+  }
+  return { file: path, trained: false, hash, parameters: countClassifierParams(params) };
 }
 
 /** Loads the autoencoder of a space, or trains it. */
@@ -304,7 +314,8 @@ async function autoencoderRecord(
   }
 }
 
-function autoencoderFile(folder: string, space: SpaceName, data: string): string {
+/** Where the autoencoder of a space and a data set lies in a folder. */
+export function autoencoderFile(folder: string, space: SpaceName, data: string): string {
   return join(folder, `ae-${space}-${data}.safetensors`);
 }
 

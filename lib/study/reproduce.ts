@@ -4,11 +4,10 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
+import { type HostTensor, NovaeError } from "novae/tensor/mod.ts";
 import type { DatasetSplits } from "novae/data/mod.ts";
 import { DinoEncoder } from "novae/dino/mod.ts";
 import type { CompiledAutoencoder, SpaceName } from "novae/autoencoder/mod.ts";
-import { knnClassify } from "novae/analysis/mod.ts";
 import type { FeatureClassifier } from "novae/evaluation/mod.ts";
 import { RunFolder, type StageContext, StageRunner, superviseRun } from "novae/experiment/mod.ts";
 import { writeFileAtomic } from "novae/io/mod.ts";
@@ -29,6 +28,7 @@ import {
   type StudyContext,
   studyDevice,
 } from "./materials.ts";
+import { describeData, measureReferences } from "./references.ts";
 import { studyReport } from "./report.ts";
 import type {
   DataRecord,
@@ -38,7 +38,7 @@ import type {
   SpaceRecord,
   StudyResult,
 } from "./results.ts";
-import { agreement, Scorer, type ScoreReference } from "./scorer.ts";
+import { Scorer, type ScoreReference } from "./scorer.ts";
 import { studyTable } from "./tables.ts";
 
 /** How a study is run. */
@@ -75,7 +75,12 @@ interface Bench {
 export async function reproduce(config: StudyConfig, options: ReproduceOptions): Promise<string> {
   await requireModels(config);
   const device = await studyDevice(config);
-  const run = await openRun(config, options, device);
+  const { root, scale, resume, argv, input } = options, name = `reproduce-${config.data.name}-${scale}`;
+  const run = await RunFolder.start({
+    ...{ root, name, resume, argv, config, device },
+    configInput: input,
+    seed: config.seed,
+  });
   const runner = new StageRunner(run, { plan: stagePlan(config) });
   console.error(`run folder ${run.path}, on ${device.device} (${device.reason})`);
   await superviseRun(run, async () => {
@@ -90,24 +95,6 @@ export async function reproduce(config: StudyConfig, options: ReproduceOptions):
     console.log(`\nreport: ${run.path}/report.html`);
   }, () => runner.clear());
   return run.path;
-}
-
-async function openRun(
-  config: StudyConfig,
-  { root, scale, resume, argv, input }: ReproduceOptions,
-  device: { device: string; reason: string },
-): Promise<RunFolder> {
-  const name = `reproduce-${config.data.name}-${scale}`, { seed } = config;
-  if (resume === false) {
-    return await RunFolder.create({ root, name, config, configInput: input, argv, seed, device });
-  }
-  const path = resume === true ? await RunFolder.latest(root, name) : resume;
-  if (path === null) {
-    throw new ConfigError(
-      `Cannot resume: ${root} must hold a run named ${name}, found none; leave --resume away`,
-    );
-  }
-  return await RunFolder.open(path, { config, argv, seed, device });
 }
 
 async function runStages(context: StudyContext, runner: StageRunner): Promise<StudyResult> {
@@ -183,8 +170,10 @@ async function runSpace(
     const generated = await runner.stage(`diffusion-${space}`, `${space}: diffusion`, async (stage) => {
       const { autoencoder, latents } = await prepare(stage), { train } = await bench.references();
       return await generate(context, {
+        name: space,
         autoencoder,
         latents,
+        stats: autoencoder.stats,
         labels: allLabels(data.train),
         classes: data.train.classes,
         scorer,
@@ -211,42 +200,8 @@ async function openBench(
     test: new EncodedImages(encoder, data.test),
   };
   let cached: ReturnType<Bench["references"]> | undefined;
-  const references = () => cached ??= measureReferences(context.config, scorer, encoded);
+  const references = () => cached ??= measureReferences(context.config.analysis.neighbours, scorer, encoded);
   return { data, encoder, classifier, scorer, encoded, references };
-}
-
-async function measureReferences(
-  config: StudyConfig,
-  scorer: Scorer,
-  encoded: Bench["encoded"],
-): Promise<{ train: ScoreReference; test: ScoreReference; judges: JudgesRecord }> {
-  const train = await scorer.datasetFeatures(encoded.train),
-    test = await scorer.datasetFeatures(encoded.test);
-  const data = { train: encoded.train.dataset, test: encoded.test.dataset };
-  const reference = scorer.reference(train, data.train.hash), labels = allLabels(data.test);
-  const knn = await knnClassify(
-    { features: train.dino, labels: allLabels(data.train) },
-    { features: test.dino, labels },
-    { k: config.analysis.neighbours },
-  );
-  const judges: JudgesRecord = {
-    classifierAccuracy: agreement(test.predictions, labels),
-    encoderKnn: knn.accuracy,
-    floor: scorer.frechet(test, reference),
-  };
-  return { train: reference, test: scorer.reference(test, data.test.hash), judges };
-}
-
-function describeData({ train, test }: DatasetSplits): DataRecord {
-  return {
-    name: train.name,
-    hash: train.hash,
-    testHash: test.hash,
-    classes: [...train.classes],
-    imageSize: train.imageSize,
-    train: train.size,
-    test: test.size,
-  };
 }
 
 /** A run that is resumed must see the images it began with. */
