@@ -4,14 +4,16 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { full } from "novae/tensor/mod.ts";
+import { full, type HostTensor } from "novae/tensor/mod.ts";
 import { type DeviceName, resolveDevice } from "./device.ts";
 import { type DeviceTensor, disposeTree } from "./device_tensor.ts";
 import { jit } from "./jit.ts";
 
-/** Side of the matrices and products in a row: long enough for a device to run at its full speed, short enough to wait for. */
-const LOAD = { host: { side: 1024, products: 4 }, gpu: { side: 2048, products: 16 } };
-const REPEATS = 3;
+/** Sides of the matrices, tried in this order until a run takes long enough to be timed. */
+const SIDES = [128, 256, 512, 1024, 2048, 4096];
+/** Products in a run, so that the call itself does not count. */
+const PRODUCTS = 8;
+const LONG_ENOUGH_SEC = 0.1, REPEATS = 3;
 
 const measured = new Map<string, Promise<number>>();
 
@@ -34,33 +36,44 @@ export async function peakFlops(device: DeviceName = "auto", threads?: number): 
 }
 
 async function measure(device: DeviceName, threads?: number): Promise<number> {
-  const { side, products } = /webgpu|cuda|coreml|dml/.test(device) ? LOAD.gpu : LOAD.host;
-  const chain = jit(
-    (a: tf.Tensor, b: tf.Tensor) => {
-      let product = a;
-      for (let i = 0; i < products; i++) product = tf.matMul(product, b);
-      return { first: tf.slice(product, [0, 0], [1, 1]), onDevice: product };
-    },
-    { device, threads, name: "products of matrices" },
-  );
-  // A mean over rows as a matrix: its powers neither grow nor vanish.
-  const mean = full([side, side], 1 / side);
-  const run = async (b: typeof mean | DeviceTensor) => {
-    const started = performance.now(), result = await chain(mean, b);
-    await result.first.read();
-    return { result, sec: (performance.now() - started) / 1000 };
-  };
+  const chain = jit(products, { device, threads, name: "products of matrices" });
   try {
-    const { result } = await run(mean); // compiles; its result is an operand that needs no upload
-    let best = Infinity;
-    for (let i = 0; i < REPEATS; i++) {
-      const { result: again, sec } = await run(result.onDevice);
-      disposeTree(again);
-      best = Math.min(best, sec);
+    let best = 0;
+    for (const side of SIDES) {
+      const sec = await secondsFor(chain, side);
+      best = Math.max(best, 2 * side ** 3 * PRODUCTS / sec);
+      if (sec > LONG_ENOUGH_SEC) break;
     }
-    disposeTree(result);
-    return 2 * side ** 3 * products / best;
+    return best;
   } finally {
     await chain.dispose();
   }
+}
+
+function products(a: tf.Tensor, b: tf.Tensor): { corner: tf.Tensor; product: tf.Tensor } {
+  let product = a;
+  for (let i = 0; i < PRODUCTS; i++) product = tf.matMul(product, b);
+  return { corner: tf.slice(product, [0, 0], [1, 1]), product };
+}
+
+/** The shortest time of the products of matrices of a side, which lie on the device already. */
+async function secondsFor(
+  chain: (
+    a: HostTensor | DeviceTensor,
+    b: HostTensor | DeviceTensor,
+  ) => Promise<{ corner: DeviceTensor; product: DeviceTensor }>,
+  side: number,
+): Promise<number> {
+  // All elements 1 / side: its powers neither grow nor vanish.
+  const mean = full([side, side], 1 / side), first = await chain(mean, mean);
+  await first.corner.read();
+  let shortest = Infinity;
+  for (let i = 0; i < REPEATS; i++) {
+    const started = performance.now(), result = await chain(first.product, first.product);
+    await result.corner.read();
+    shortest = Math.min(shortest, (performance.now() - started) / 1000);
+    disposeTree(result);
+  }
+  disposeTree(first);
+  return shortest;
 }
