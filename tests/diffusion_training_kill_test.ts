@@ -69,3 +69,42 @@ Deno.test("a training killed twenty times at any moment ends with the bytes of a
   assert.deepEqual(got, wanted);
   await Promise.all([whole, cut].map((folder) => Deno.remove(folder, { recursive: true })));
 });
+
+const canMount = Deno.build.os === "linux" &&
+  await new Deno.Command("unshare", { args: ["-rm", "mount", "-t", "tmpfs", "none", "/mnt"], stderr: "null" })
+    .output().then(({ success }) => success, () => false);
+if (!canMount) console.log("ignored: the full-disk test needs unshare and a tmpfs of its own");
+
+Deno.test({
+  name:
+    "a training whose disk fills up ends in one line with status 2, and goes on from the checkpoint before",
+  ignore: !canMount,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    // The second start has no room either, but finds what the first one left.
+    const script = `mount -t tmpfs -o size=400k none "$1"
+      for start in 1 2; do
+        "$2" run -A --no-check "$3" "$1" 20 9 2>&1; echo "status $?"; ls -A "$1"
+      done`;
+    const child = await new Deno.Command("unshare", {
+      args: ["-rm", "sh", "-c", script, "sh", folder, Deno.execPath(), CHILD],
+    }).output();
+    const lines = new TextDecoder().decode(child.stdout).trim().split("\n");
+    const saved = lines.filter((line) => line.startsWith("saved")).map((line) => Number(line.split(" ")[1]));
+    const last = saved.at(-1)!, full = last + 2;
+    const error = `Cannot write ${folder}/.tmp-step-${String(full).padStart(6, "0")}/`;
+    const ends = lines.filter((line) => !/^(step|saving|saved) \d+$/.test(line));
+    const kept = saved.map((step) => `step-${String(step).padStart(6, "0")}`);
+    assert.ok(saved.length >= 2, lines.join("\n"));
+    assert.deepEqual(ends.map((line) => line.replace(/(?<=\.tmp-step-\d+\/)[^:]+/, "FILE")), [
+      "from 0",
+      `${error}FILE: no space left on the device; free some and run again`,
+      "status 2",
+      ...kept,
+      `from ${last}`,
+      `${error}FILE: no space left on the device; free some and run again`,
+      "status 2",
+      ...kept,
+    ]);
+  },
+});
