@@ -22,6 +22,8 @@ export interface LossGuardState {
   readonly sum: number;
   /** Their number. */
   readonly count: number;
+  /** The step of the last of them. */
+  readonly judged: number;
 }
 
 /** What is wrong with a training. */
@@ -32,8 +34,10 @@ export interface Divergence {
   readonly goodUntil: number;
 }
 
-/** The state of a guard that has seen nothing. */
-export const FRESH_GUARD: LossGuardState = { returns: 0, lowest: null, sum: 0, count: 0 };
+/** The state of a guard that has seen nothing up to a step. */
+export function freshGuard(step: number): LossGuardState {
+  return { returns: 0, lowest: null, sum: 0, count: 0, judged: step };
+}
 
 /**
  * Judges the metrics of a training as they come.
@@ -46,17 +50,11 @@ export const FRESH_GUARD: LossGuardState = { returns: 0, lowest: null, sum: 0, c
 export class LossGuard {
   readonly #rule: DivergenceRule | null;
   #state: LossGuardState;
-  #judged: number;
 
-  /**
-   * Starts at a step.
-   *
-   * @param state what a guard had seen up to there.
-   */
-  constructor(rule: DivergenceRule | null, state: LossGuardState = FRESH_GUARD, step = 0) {
+  /** Goes on from what a guard had seen. */
+  constructor(rule: DivergenceRule | null, state: LossGuardState) {
     this.#rule = rule;
     this.#state = state;
-    this.#judged = step;
   }
 
   /** What it has seen, for a checkpoint. */
@@ -78,10 +76,9 @@ export class LossGuard {
     }
     if (!counts || this.#rule === null) return null;
     const { windowSteps } = this.#rule;
-    const { sum, count } = this.#state, before = this.#judged;
-    this.#state = { ...this.#state, sum: sum + metrics.get("loss")!, count: count + 1 };
-    this.#judged = step;
-    if (Math.floor(step / windowSteps) === Math.floor(before / windowSteps)) return null;
+    const { sum, count, judged } = this.#state;
+    this.#state = { ...this.#state, sum: sum + metrics.get("loss")!, count: count + 1, judged: step };
+    if (Math.floor(step / windowSteps) === Math.floor(judged / windowSteps)) return null;
     return this.#endWindow(this.#rule, step);
   }
 

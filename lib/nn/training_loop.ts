@@ -10,7 +10,7 @@ import { DivergenceError, type HostTensor } from "novae/tensor/mod.ts";
 import {
   type Divergence,
   type DivergenceRule,
-  FRESH_GUARD,
+  freshGuard,
   LossGuard,
   type LossGuardState,
 } from "./loss_guard.ts";
@@ -152,7 +152,7 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
     every !== undefined && every > 0 && at % every === 0;
   const started = performance.now();
   let state = options.state, step = startStep, checkpoints = [startStep];
-  let guard = new LossGuard(divergence, options.guard, startStep);
+  let guard = new LossGuard(divergence, options.guard ?? freshGuard(startStep));
   let means = new MetricMeans(), trainSec = 0, loggedStep = startStep;
   const prepare = async (index: number): Promise<B> => await options.batch(index, guard.state.returns);
   let next = step < steps ? prepare(step) : undefined;
@@ -191,7 +191,7 @@ export async function trainLoop<S, B>(options: TrainLoopOptions<S, B>): Promise<
     // ---- 3) back to where nothing was wrong, on other batches
     if (wrong) {
       const restored = await goBack(options, guard.state.returns, wrong, { state, step, checkpoints });
-      guard = new LossGuard(divergence, restored.guard, restored.step);
+      guard = new LossGuard(divergence, restored.guard);
       ({ state, step } = restored);
       [means, trainSec, loggedStep] = [new MetricMeans(), 0, step];
       checkpoints = checkpoints.filter((at) => at <= step);
@@ -240,7 +240,7 @@ async function goBack<S, B>(
     );
   }
   await onReturn?.({ step, backTo: restored.step, reason });
-  const guard = { ...FRESH_GUARD, ...restored.guard, returns: returns + 1 };
+  const guard = { ...restored.guard ?? freshGuard(restored.step), returns: returns + 1 };
   return { ...restored, guard };
 }
 
