@@ -116,6 +116,64 @@ Deno.test("a damaged newest checkpoint is reported and the one before it used", 
   }
 });
 
+Deno.test("a file cut off anywhere is noticed, and the checkpoint before it used", async () => {
+  const { checkpoints, path, warnings } = await store();
+  await checkpoints.save(1, trees(1));
+  await checkpoints.save(2, trees(2));
+  let cuts = 0;
+  for (const file of ["state.json", "weights.safetensors", "state.safetensors"]) {
+    const place = `${path}/step-000002/${file}`, bytes = await Deno.readFile(place);
+    const whole = file.endsWith("json") ? bytes.length - 1 : bytes.length; // the last newline may be missing
+    for (let length = 0; length < whole; length += length < 16 || whole - length < 16 ? 1 : 7) {
+      await Deno.writeFile(place, bytes.subarray(0, length));
+      assert.equal(await checkpoints.latest(), 1, `${file} cut to ${length} of ${bytes.length} bytes`);
+      assert.equal(warnings.length, ++cuts);
+      assert.ok(warnings.at(-1)!.startsWith(`Passing over checkpoint ${path}/step-000002: `));
+      assert.ok(!warnings.at(-1)!.includes("\n"));
+    }
+    await Deno.writeFile(place, bytes);
+    assert.equal(await checkpoints.latest(), 2);
+  }
+  assert.ok(cuts > 150, `${cuts} cuts`);
+});
+
+Deno.test("the checkpoint of the lowest score is kept beside the newest ones", async () => {
+  const { checkpoints, path, warnings } = await store({ keepLast: 2 });
+  assert.equal(await checkpoints.best(), null);
+  const scores = [undefined, 0.5, 0.3, 0.4, 0.3, 0.9, undefined];
+  const kept: number[][] = [];
+  for (const [i, score] of scores.entries()) {
+    await checkpoints.save(i + 1, { ...trees(i + 1), score });
+    kept.push(await checkpoints.steps());
+  }
+  assert.deepEqual(kept, [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6], [3, 6, 7]]);
+  assert.equal(await checkpoints.best(), 3);
+  assert.equal((await checkpoints.load(3, LIKE)).state.step.data[0], 3);
+  assert.equal(await checkpoints.latest(), 7);
+  await Deno.truncate(`${path}/step-000003/weights.safetensors`, 9);
+  assert.equal(await checkpoints.best(), 6);
+  assert.equal(warnings.length, 1);
+  for (const score of [NaN, Infinity]) {
+    await assert.rejects(checkpoints.save(8, { ...trees(8), score }), {
+      name: "RangeError",
+      message: `Cannot write checkpoint: its score must be a finite number, got ${score}`,
+    });
+  }
+  assert.deepEqual(await names(path), ["step-000003", "step-000006", "step-000007"]);
+});
+
+Deno.test("a training that went back finds the newest checkpoint up to a step and discards the later ones", async () => {
+  const { checkpoints, path } = await store({ keepLast: 9 });
+  for (const step of [10, 20, 30, 40]) await checkpoints.save(step, trees(step));
+  assert.equal(await checkpoints.latest(9), null);
+  assert.equal(await checkpoints.latest(20), 20);
+  assert.equal(await checkpoints.latest(39), 30);
+  await checkpoints.discardAfter(20);
+  assert.deepEqual(await names(path), ["step-000010", "step-000020"]);
+  await checkpoints.save(30, trees(33));
+  assert.equal((await checkpoints.load(30, LIKE)).state.step.data[0], 33);
+});
+
 Deno.test("missing, unexpected and misshapen tensors are all listed", async () => {
   const { checkpoints, path } = await store();
   await checkpoints.save(1, trees(1));
@@ -185,6 +243,27 @@ const canMount = Deno.build.os === "linux" &&
   await new Deno.Command("unshare", { args: ["-rm", "mount", "-t", "tmpfs", "none", "/mnt"], stderr: "null" })
     .output().then(({ success }) => success, () => false);
 if (!canMount) console.log("ignored: the full-disk test needs unshare and a tmpfs of its own");
+
+Deno.test({
+  name:
+    "a file that may not grow any more fails the save in one line and leaves the earlier checkpoint whole",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    // In blocks of 1,024 bytes; the signal that comes with the limit would end the process.
+    const script = `trap "" XFSZ; ulimit -f 200; exec "$1" run -A --no-check "$2" "$3" limit`;
+    const child = await new Deno.Command("bash", {
+      args: ["-c", script, "bash", Deno.execPath(), "tests/experiment_checkpoint_child.ts", folder],
+    }).output();
+    assert.equal(child.code, 0, new TextDecoder().decode(child.stderr));
+    assert.deepEqual(JSON.parse(new TextDecoder().decode(child.stdout)), {
+      save: "NovaeError: Cannot write MOUNT/.tmp-step-000002/state.safetensors: " +
+        "the file would be larger than this system allows",
+      left: ["step-000001"],
+      loaded: 1,
+    });
+  },
+});
 
 Deno.test({
   name: "a full disk fails the save in one line and leaves the earlier checkpoint and metrics whole",

@@ -6,7 +6,7 @@
 import { DataError, float32, type HostTensor, int32 } from "novae/tensor/mod.ts";
 import { type NpyArray, readNpz, readSafetensors, writeNpz, writeSafetensors } from "novae/io/mod.ts";
 import { type LatentSet, normalizeLatents } from "novae/autoencoder/mod.ts";
-import type { LatentData, StoredLatents } from "./training_data.ts";
+import type { LatentData, StoredLatents } from "./training_latents.ts";
 
 /** Latents as an autoencoder encodes them, not normalised, with their labels. */
 export interface LabelledLatents extends LatentData {

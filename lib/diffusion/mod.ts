@@ -7,6 +7,7 @@
 export * from "./config.ts";
 export * from "./dit.ts";
 export * from "./export.ts";
+export * from "./flops.ts";
 export * from "./guidance.ts";
 export * from "./interpolation.ts";
 export * from "./latent_file.ts";
@@ -44,7 +45,12 @@ export {
   type StepTimes,
 } from "./solvers.ts";
 export type { Evaluated, PerSample, StateSpace, Tolerance } from "./state_space.ts";
+export { lossByTime, TIME_BINS } from "./time_bins.ts";
 export * from "./training.ts";
 export * from "./training_data.ts";
+export type { LatentData, StoredFeatures, StoredLatents } from "./training_latents.ts";
 export * from "./training_settings.ts";
+export { type DiffusionState, initDiffusionState, type ProjectorState } from "./training_state.ts";
+export { type DiffusionMetrics, diffusionTrainStep, type UpdateSettings } from "./training_step.ts";
+export * from "./training_validation.ts";
 export * from "./weights.ts";

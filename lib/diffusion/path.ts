@@ -122,3 +122,12 @@ export function pathEnds(
 export function velocityLoss(velocityBNZ: tf.Tensor, dataBNZ: tf.Tensor, noiseBNZ: tf.Tensor): tf.Scalar {
   return tf.mean(tf.square(tf.sub(velocityBNZ, pathVelocity(dataBNZ, noiseBNZ)))) as tf.Scalar;
 }
+
+/** {@linkcode velocityLoss} of each sample, [B]. */
+export function sampleVelocityLosses(
+  velocityBNZ: tf.Tensor,
+  dataBNZ: tf.Tensor,
+  noiseBNZ: tf.Tensor,
+): tf.Tensor {
+  return tf.mean(tf.square(tf.sub(velocityBNZ, pathVelocity(dataBNZ, noiseBNZ))), [1, 2]);
+}

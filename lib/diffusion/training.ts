@@ -1,63 +1,21 @@
 /**
- * Training of the diffusion transformer: one update as a pure function, and the whole training.
+ * Training of the diffusion transformer from beginning to end.
  *
  * @module
  */
-import * as tf from "@tensorflow/tfjs";
-import {
-  CheckpointError,
-  flattenTree,
-  type HostTensor,
-  isHostTensor,
-  Rng,
-  scalar,
-  unflattenLike,
-} from "novae/tensor/mod.ts";
-import { type DeviceName, type DeviceTensor, disposeTree, jit, read } from "novae/engine/mod.ts";
-import {
-  type AdamState,
-  adamW,
-  clipByGlobalNorm,
-  emaUpdate,
-  initAdam,
-  type TrainLogEntry,
-  trainLoop,
-  valueAndGrads,
-} from "novae/nn/mod.ts";
+import type { HostTensor } from "novae/tensor/mod.ts";
+import { type DeviceName, disposeTree, peakFlops, read, resolveDevice } from "novae/engine/mod.ts";
+import { type LossGuardState, type TrainLogEntry, trainLoop, type TrainReturn } from "novae/nn/mod.ts";
 import type { DitConfig } from "./config.ts";
-import { dit, type DitParams, initDit } from "./dit.ts";
-import { pathPoint, velocityLoss } from "./path.ts";
-import {
-  type DiffusionBatch,
-  diffusionBatches,
-  type LatentData,
-  type StoredLatents,
-} from "./training_data.ts";
-import {
-  type DiffusionTrainingInput,
-  type DiffusionTrainingSettings,
-  parseTrainingSettings,
-} from "./training_settings.ts";
-
-/** Everything that changes during a training. */
-export interface DiffusionState<T = HostTensor> {
-  /** Updates done, a float32 scalar. */
-  step: T;
-  /** Weights. */
-  params: DitParams<T>;
-  /** Moving average of `params`, for use. */
-  ema: DitParams<T>;
-  /** Running means of the optimiser. */
-  adam: AdamState<DitParams<T>>;
-}
-
-/** Scalars that an update reports. */
-export interface DiffusionMetrics<T = tf.Tensor> {
-  /** Mean squared error of the velocity. */
-  loss: T;
-  /** Norm of the joint gradient before clipping. */
-  gradNorm: T;
-}
+import type { DitParams } from "./dit.ts";
+import { trainingFlops } from "./flops.ts";
+import { lossByTime } from "./time_bins.ts";
+import { type DiffusionBatch, diffusionBatches } from "./training_data.ts";
+import type { LatentData, StoredLatents } from "./training_latents.ts";
+import { type DiffusionTrainingInput, parseTrainingSettings } from "./training_settings.ts";
+import { type DiffusionState, startingState } from "./training_state.ts";
+import { DiffusionUpdate, type LoopState } from "./training_step.ts";
+import { HeldOutLoss, type HeldOutScore } from "./training_validation.ts";
 
 /** What {@linkcode trainDiffusion} needs and whom it tells. */
 export interface TrainDiffusionOptions {
@@ -73,16 +31,27 @@ export interface TrainDiffusionOptions {
   readonly threads?: number;
   /** State to go on from; its `step` says how far it is. Default: initial weights. */
   readonly resume?: DiffusionState;
+  /** Measures the loss of the averaged weights on held-out latents as the training goes on. */
+  readonly validation?: DiffusionValidation;
   /** Called with the averaged weights once the given numbers of images have been seen. */
   readonly evaluate?: DiffusionEvaluation;
   /** Images between calls of `onCheckpoint`, beside the one at the end. */
   readonly checkpointEveryImages?: number;
-  /** Called with everything that is needed to go on. */
-  onCheckpoint?(state: DiffusionState, step: number): void | Promise<void>;
+  /** Called with everything that is needed to go on: the state, and what to keep beside it. */
+  onCheckpoint?(state: DiffusionState, step: number, notes: CheckpointNotes): void | Promise<void>;
+  /** Going on from before when the training diverges. */
+  readonly guard?: DiffusionGuard;
   /** Called with mean metrics and the time left. */
-  onProgress?(entry: TrainLogEntry): void | Promise<void>;
+  onProgress?(entry: DiffusionLogEntry): void | Promise<void>;
   /** Updates between calls of `onProgress`. Default 20. */
   readonly logEverySteps?: number;
+  /**
+   * Updates between reads of the losses, which wait for the device. Default 1 where tensors lie in host memory, 10 on
+   * other devices: there the state never leaves the device, and the losses only now and then.
+   */
+  readonly readEverySteps?: number;
+  /** Whether the log tells how much of the device's speed is used, which takes a second to measure at first. Default false. */
+  readonly utilisation?: boolean;
   /** When aborted, the training checkpoints and returns. */
   readonly signal?: AbortSignal;
 }
@@ -93,6 +62,57 @@ export interface DiffusionEvaluation {
   readonly at: readonly number[];
   /** Scores the averaged weights. */
   run(ema: DitParams<HostTensor>, progress: { step: number; imagesSeen: number }): void | Promise<void>;
+}
+
+/** Measurements on held-out latents during a training. */
+export interface DiffusionValidation {
+  /** Latents that the training does not see. */
+  readonly data: LatentData | StoredLatents;
+  /** How many, see {@linkcode HeldOutOptions.images}. Default 1,024. */
+  readonly images?: number;
+  /** Images seen between measurements, beside the one at the end. */
+  readonly everyImages: number;
+  /** Takes a measurement; called before the checkpoint of the same update. */
+  run?(result: DiffusionValidationResult): void | Promise<void>;
+}
+
+/** A measurement on held-out latents. */
+export interface DiffusionValidationResult extends HeldOutScore {
+  /** Updates done. */
+  readonly step: number;
+  /** Training images seen. */
+  readonly imagesSeen: number;
+}
+
+/** How a training that diverged goes on. */
+export interface DiffusionGuard {
+  /** What the guard had seen where the training is resumed: {@linkcode CheckpointNotes.guard} of that checkpoint. */
+  readonly state?: LossGuardState;
+  /**
+   * Loads the newest checkpoint of an update up to `goodUntil`, with its notes, or gives null if there is none. From
+   * there the training goes on with other batches; if it diverges again it ends, and at once without this.
+   */
+  restore?(goodUntil: number): Promise<{ state: DiffusionState; guard?: LossGuardState } | null>;
+  /** Called when the training goes back; what was told of updates after `backTo` comes again. */
+  onReturn?(event: TrainReturn): void | Promise<void>;
+}
+
+/** What belongs to a checkpoint beside its state, as plain values. */
+export interface CheckpointNotes {
+  /** What the guard against divergence has seen; give it back as {@linkcode DiffusionGuard.state}. */
+  readonly guard: LossGuardState;
+  /** The measurement on held-out latents after this very update, if there was one. */
+  readonly validation?: DiffusionValidationResult;
+}
+
+/** {@linkcode TrainLogEntry} of a diffusion training. */
+export interface DiffusionLogEntry extends TrainLogEntry {
+  /** Mean squared error of the velocity in ten bins of the time, from noise to data; null where no sample fell. */
+  readonly lossByTime: readonly (number | null)[];
+  /** Floating-point operations of the model a second, see {@linkcode trainingFlops}. */
+  readonly flopsPerSec: number;
+  /** Their share of what the device does in products of large matrices, if it was asked for. */
+  readonly utilisation?: number;
 }
 
 /** A training's outcome. */
@@ -107,66 +127,42 @@ export interface TrainedDiffusion {
   readonly stopped: boolean;
 }
 
-/** The state before the first update. */
-export function initDiffusionState(config: DitConfig, seed: number): DiffusionState {
-  const params = initDit(new Rng(seed).split("diffusion-init"), config);
-  return { step: scalar(0), params, ema: params, adam: initAdam(params) };
-}
-
-/**
- * One update: loss and gradient on a batch, clipping, AdamW, moving average.
- *
- * *Source*: SVG (arXiv 2510.15301) and SiT for path, target and loss. *Differs*: gradients are clipped, learning
- * rate and decay of the average come with the batch.
- *
- * @returns the next state and scalar metrics.
- */
-export function diffusionTrainStep(
-  state: DiffusionState<tf.Tensor>,
-  batch: DiffusionBatch<tf.Tensor>,
-  config: DitConfig,
-  settings: Pick<DiffusionTrainingSettings, "betas" | "weightDecay" | "clipNorm">,
-): [DiffusionState<tf.Tensor>, DiffusionMetrics] {
-  const { dataBNZ, noiseBNZ, tB, labelsB } = batch;
-  const zBNZ = pathPoint(dataBNZ, noiseBNZ, tB);
-  const { loss, grads } = valueAndGrads((params: DitParams) => {
-    const { velocityBNZ } = dit(zBNZ, tB, labelsB, params, config);
-    return { loss: velocityLoss(velocityBNZ, dataBNZ, noiseBNZ), aux: {} };
-  }, state.params);
-  const clipped = clipByGlobalNorm(grads, settings.clipNorm ?? 1);
-  const step = tf.add(state.step, 1) as tf.Scalar;
-  const [beta1, beta2] = settings.betas;
-  const updated = adamW(state.params, settings.clipNorm === null ? grads : clipped.grads, state.adam, step, {
-    learningRate: batch.learningRate as tf.Scalar,
-    weightDecay: settings.weightDecay,
-    beta1,
-    beta2,
-  });
-  const ema = emaUpdate(state.ema, updated.params, batch.emaDecay as tf.Scalar);
-  return [{ step, params: updated.params, ema, adam: updated.state }, { loss, gradNorm: clipped.norm }];
-}
-
 /**
  * Trains a diffusion transformer on latents.
  *
  * On the `cpu` device a training that is resumed from a checkpoint equals an uninterrupted one bit for bit.
  *
- * @throws DivergenceError if the loss stops being finite; ConfigError, DataError or CheckpointError if settings,
- * latents or the state to resume cannot be used.
+ * @throws DivergenceError if a loss is not finite or far above where it was, and the training cannot go back;
+ * ConfigError, DataError or CheckpointError if settings, latents or the state to resume cannot be used.
  */
 export async function trainDiffusion(options: TrainDiffusionOptions): Promise<TrainedDiffusion> {
-  const { config, evaluate } = options;
-  const settings = parseTrainingSettings(options.settings);
-  const { batchSize } = settings;
+  const { config, evaluate, validation, guard, threads } = options;
+  const settings = parseTrainingSettings(options.settings), { batchSize, divergence } = settings;
   const steps = Math.ceil(settings.images / batchSize);
   const toStep = (images: number) => Math.min(Math.max(Math.round(images / batchSize), 1), steps);
   const batch = diffusionBatches(config, options.data, settings);
-  const { state, startStep } = startingState(options, settings, steps);
-  const step = jit(
-    (s: DiffusionState<tf.Tensor>, b: DiffusionBatch<tf.Tensor>) =>
-      diffusionTrainStep(s, b, config, settings),
-    { device: options.device, threads: options.threads, donate: [0], name: "diffusion training step" },
-  );
+  const { device } = await resolveDevice(options.device ?? "auto");
+  const peak = options.utilisation ? await peakFlops(device, threads) : undefined;
+  const describe = (entry: TrainLogEntry): DiffusionLogEntry => {
+    const flopsPerSec = entry.imagesPerSec * trainingFlops(config, settings.repa);
+    return {
+      ...entry,
+      lossByTime: lossByTime(entry.vectors.timeBins),
+      flopsPerSec,
+      ...(peak && { utilisation: flopsPerSec / peak }),
+    };
+  };
+  const heldOut = validation && new HeldOutLoss({
+    config,
+    data: validation.data,
+    images: validation.images,
+    batchSize: batchSize / settings.accumulation,
+    device,
+    threads,
+  });
+  let validated: DiffusionValidationResult | undefined;
+  const { state, startStep } = startingState(config, settings, steps, options.resume);
+  const update = new DiffusionUpdate({ config, settings, device, threads });
   try {
     const end = await trainLoop<LoopState, DiffusionBatch>({
       state,
@@ -175,13 +171,34 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
       batchSize,
       batch,
       step: async (s, b) => {
-        const [next, { loss, gradNorm }] = await step(s, b);
-        return [next, { loss, gradNorm }];
+        const [next, metrics] = await update.run(s, b);
+        return [next, { ...metrics }];
       },
       logEverySteps: options.logEverySteps,
-      onLog: options.onProgress,
+      readEverySteps: options.readEverySteps ?? (HOST_DEVICES.includes(device) ? 1 : 10),
+      onLog: async (entry) => await options.onProgress?.(describe(entry)),
+      divergence: divergence &&
+        { factor: divergence.factor, windowSteps: Math.max(Math.ceil(divergence.window / batchSize), 1) },
+      guard: guard?.state,
+      restore: guard?.restore && (async (goodUntil, diverged) => {
+        const found = await guard.restore!(goodUntil);
+        if (!found) return null;
+        disposeTree(diverged);
+        const restored = startingState(config, settings, steps, found.state);
+        return { state: restored.state, step: restored.startStep, guard: found.guard };
+      }),
+      onReturn: guard?.onReturn,
+      validateEverySteps: validation && toStep(validation.everyImages),
+      onValidate: heldOut && (async (s, at) => {
+        validated = { step: at, imagesSeen: at * batchSize, ...await heldOut.measure(s.ema) };
+        await validation!.run?.(validated);
+      }),
       checkpointEverySteps: options.checkpointEveryImages && toStep(options.checkpointEveryImages),
-      onCheckpoint: async (s, at) => await options.onCheckpoint?.(await read(s), at),
+      onCheckpoint: async (s, at, seen) =>
+        await options.onCheckpoint?.(await read(s), at, {
+          guard: seen,
+          ...(validated?.step === at && { validation: validated }),
+        }),
       evaluateAtSteps: evaluate?.at.map(toStep),
       onEvaluate: async (s, at) =>
         await evaluate?.run(await read(s.ema), { step: at, imagesSeen: at * batchSize }),
@@ -191,36 +208,10 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
     disposeTree(end.state);
     return { ema: final.ema, state: final, step: end.step, stopped: end.stopped };
   } finally {
-    await step.dispose();
+    await update.dispose();
+    await heldOut?.dispose();
   }
 }
 
-type LoopState = DiffusionState<HostTensor | DeviceTensor>;
-
-/** Initial weights, or the state to resume after a check of its form. */
-function startingState(
-  { resume, config }: TrainDiffusionOptions,
-  settings: DiffusionTrainingSettings,
-  steps: number,
-): { state: DiffusionState; startStep: number } {
-  const initial = initDiffusionState(config, settings.seed);
-  if (!resume) return { state: initial, startStep: 0 };
-  const leaves = flattenTree<HostTensor>(resume, isHostTensor);
-  const byPath = new Map(leaves.map((leaf) => [leaf.path, leaf.value]));
-  for (const { path, value } of flattenTree<HostTensor>(initial, isHostTensor)) {
-    const shape = byPath.get(path)?.shape;
-    if (shape?.join() === value.shape.join()) continue;
-    throw new CheckpointError(
-      `Cannot resume diffusion training: "${path}" must be of shape [${value.shape.join(", ")}], got ${
-        shape ? `[${shape.join(", ")}]` : "nothing"
-      }`,
-    );
-  }
-  const startStep = resume.step.data[0];
-  if (!Number.isInteger(startStep) || startStep < 0 || startStep > steps) {
-    throw new CheckpointError(
-      `Cannot resume diffusion training: its step must be in [0, ${steps}], got ${startStep}`,
-    );
-  }
-  return { state: unflattenLike<DiffusionState>(initial, isHostTensor, byPath), startStep };
-}
+/** Devices whose tensors lie in host memory. */
+const HOST_DEVICES: readonly string[] = ["cpu", "tfjs-cpu", "tfjs-wasm"];

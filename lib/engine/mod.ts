@@ -29,4 +29,5 @@ export { attention, softmaxCrossEntropy } from "./fused_attention.ts";
 export { groupNorm, layerNorm, modulatedLayerNorm, rmsNorm } from "./fused_normalization.ts";
 export { jit } from "./jit.ts";
 export type { AnyFunction, Feed, FeedAll, Fetched, JitOptions, Jitted } from "./jit.ts";
+export { peakFlops } from "./peak.ts";
 export { launchesOperations } from "./trace.ts";

@@ -4,28 +4,20 @@
  * @module
  */
 import { join } from "node:path";
-import { z } from "zod";
-import {
-  CheckpointError,
-  flattenTree,
-  type HostTensor,
-  isBranch,
-  isHostTensor,
-  mapTree,
-} from "novae/tensor/mod.ts";
+import { CheckpointError, isHostTensor, mapTree } from "novae/tensor/mod.ts";
 import {
   describeDifference,
   fileError,
   firstDifference,
   hashFile,
-  readJson,
   readSafetensors,
   readSafetensorsHeader,
   syncFolder,
   writeJson,
   writeSafetensors,
 } from "novae/io/mod.ts";
-import { parseWith } from "./schema.ts";
+import { completed, PARTS, readRecord, type StateRecord } from "./_checkpoint_record.ts";
+import { compareForm, tensorsOf } from "./_checkpoint_tensors.ts";
 
 /** A checkpoint in memory. `W` and `S` are trees of `HostTensor`; null and undefined leaves are kept out of files. */
 export interface Checkpoint<W, S> {
@@ -48,37 +40,14 @@ export interface CheckpointStoreOptions {
    * configuration, with which an older checkpoint's is completed.
    */
   readonly former?: Readonly<Record<string, unknown>>;
-  /** How many of the newest to keep; 2 if omitted, so that one is left if the newest is damaged. */
+  /**
+   * How many of the newest to keep; 2 if omitted, so that one is left if the newest is damaged. The one of the lowest
+   * score is kept beside them.
+   */
   readonly keepLast?: number;
   /** Told of damaged checkpoints that are passed over; `console.warn` if omitted. */
   readonly warn?: (line: string) => void;
 }
-
-interface FileRecord {
-  sha256: string;
-  bytes: number;
-}
-
-interface StateRecord {
-  format: 1;
-  step: number;
-  created: string;
-  config: unknown;
-  meta: Record<string, unknown>;
-  files: { weights: FileRecord; state: FileRecord };
-}
-
-const fileSchema: z.ZodType<FileRecord> = z.strictObject({ sha256: z.string(), bytes: z.number() });
-const stateSchema: z.ZodType<StateRecord> = z.strictObject({
-  format: z.literal(1),
-  step: z.number().int(),
-  created: z.string(),
-  config: z.unknown(),
-  meta: z.record(z.string(), z.unknown()),
-  files: z.strictObject({ weights: fileSchema, state: fileSchema }),
-});
-
-const PARTS = ["weights", "state"] as const;
 
 /**
  * The checkpoints in one folder: `step-000500/{weights,state}.safetensors + state.json`.
@@ -114,16 +83,22 @@ export class CheckpointStore {
   }
 
   /**
-   * Writes a checkpoint, then removes those older than the newest `keepLast`. A whole checkpoint of the same step and
-   * configuration is never overwritten: it is kept and nothing is written.
+   * Writes a checkpoint, then removes those older than the newest `keepLast`, but not the best. A whole checkpoint of the
+   * same step and configuration is never overwritten: it is kept and nothing is written.
    *
+   * @param contents.score how good the weights are, lower is better, e.g. a loss on held-out data.
+   * @throws RangeError if the score is not a finite number.
    * @throws CheckpointError if there is one of the same step that belongs to another configuration.
    * @throws NovaeError if it cannot be written (full disk): the earlier ones are untouched then.
    */
   async save<W, S>(
     step: number,
-    { weights, state, meta }: { weights: W; state: S; meta?: Record<string, unknown> },
+    contents: { weights: W; state: S; meta?: Record<string, unknown>; score?: number },
   ): Promise<void> {
+    const { weights, state, meta = {}, score } = contents;
+    if (score !== undefined && !Number.isFinite(score)) {
+      throw new RangeError(`Cannot write checkpoint: its score must be a finite number, got ${score}`);
+    }
     const place = this.#place(step), temporary = this.#hidden("tmp", step);
     if (await this.#damage(step) === null) {
       await this.#read(step);
@@ -132,7 +107,7 @@ export class CheckpointStore {
     try {
       await this.#removeHidden();
       await Deno.mkdir(temporary, { recursive: true });
-      await this.#write(temporary, step, { weights, state }, meta ?? {});
+      await this.#write(temporary, step, { weights, state }, { meta, score });
       syncFolder(temporary);
       // What is in its place is damaged.
       await Deno.rename(place, this.#hidden("old", step)).catch(ignoreMissing);
@@ -163,18 +138,27 @@ export class CheckpointStore {
    * The step of the newest checkpoint whose files are whole; null if there is none. Damaged ones are reported and
    * passed over.
    *
+   * @param atMost the last step that counts; all do if omitted.
    * @throws CheckpointError if the newest one belongs to another configuration.
    */
-  async latest(): Promise<number | null> {
-    for (const step of (await this.steps()).reverse()) {
-      const damage = await this.#damage(step);
-      if (damage === null) {
-        await this.#read(step);
-        return step;
-      }
-      this.#warn(`Passing over checkpoint ${this.#place(step)}: ${damage}`);
-    }
-    return null;
+  async latest(atMost = Infinity): Promise<number | null> {
+    return await this.#firstWhole((await this.steps()).filter((step) => step <= atMost).reverse());
+  }
+
+  /**
+   * The step of the whole checkpoint of the lowest score, of equal ones the oldest; null if none has one. Damaged ones
+   * are reported and passed over.
+   *
+   * @throws CheckpointError if it belongs to another configuration.
+   */
+  async best(): Promise<number | null> {
+    return await this.#firstWhole(await this.#byScore());
+  }
+
+  /** Removes all checkpoints after a step: a training that went back to it makes them anew. */
+  async discardAfter(step: number): Promise<void> {
+    for (const later of (await this.steps()).filter((other) => other > step)) await this.#hide(later);
+    await this.#removeHidden();
   }
 
   /**
@@ -198,7 +182,7 @@ export class CheckpointStore {
     folder: string,
     step: number,
     trees: Record<typeof PARTS[number], unknown>,
-    meta: Record<string, unknown>,
+    described: Pick<StateRecord, "meta" | "score">,
   ): Promise<void> {
     const files: Partial<StateRecord["files"]> = {};
     for (const part of PARTS) {
@@ -213,7 +197,7 @@ export class CheckpointStore {
       step,
       created,
       config: this.#config,
-      meta,
+      ...described,
       files,
     });
   }
@@ -229,6 +213,28 @@ export class CheckpointStore {
         describeDifference(difference)
       }`,
     );
+  }
+
+  async #firstWhole(steps: readonly number[]): Promise<number | null> {
+    for (const step of steps) {
+      const damage = await this.#damage(step);
+      if (damage === null) {
+        await this.#read(step);
+        return step;
+      }
+      this.#warn(`Passing over checkpoint ${this.#place(step)}: ${damage}`);
+    }
+    return null;
+  }
+
+  /** Steps of the checkpoints with a score, the lowest score first. What cannot be read has none. */
+  async #byScore(): Promise<number[]> {
+    const scored: { step: number; score: number }[] = [];
+    for (const step of await this.steps()) {
+      const score = (await readRecord(this.#place(step)).catch(() => null))?.score;
+      if (score !== undefined) scored.push({ step, score });
+    }
+    return scored.sort((a, b) => a.score - b.score || a.step - b.step).map(({ step }) => step);
   }
 
   /** What is wrong with a checkpoint's files; null if nothing is. */
@@ -260,11 +266,14 @@ export class CheckpointStore {
   }
 
   async #prune(newest: number): Promise<void> {
-    const older = (await this.steps()).filter((step) => step <= newest);
-    for (const step of older.slice(0, -this.#keepLast)) {
-      await Deno.rename(this.#place(step), this.#hidden("old", step));
-    }
+    const older = (await this.steps()).filter((step) => step <= newest), [best] = await this.#byScore();
+    for (const step of older.slice(0, -this.#keepLast)) if (step !== best) await this.#hide(step);
     await this.#removeHidden();
+  }
+
+  /** The first half of a removal, which leaves no half of a checkpoint. */
+  async #hide(step: number): Promise<void> {
+    await Deno.rename(this.#place(step), this.#hidden("old", step));
   }
 
   /** Removes what unfinished saves and removals left. */
@@ -287,17 +296,6 @@ export class CheckpointStore {
   }
 }
 
-/** A configuration with the keys that it lacks, group by group. */
-function completed(config: unknown, former: unknown): unknown {
-  if (!isGroup(config) || !isGroup(former)) return config;
-  const entries = Object.entries(config).map(([key, value]) => [key, completed(value, former[key])]);
-  return { ...former, ...Object.fromEntries(entries) };
-}
-
-function isGroup(value: unknown): value is Record<string, unknown> {
-  return isBranch(value) && !Array.isArray(value);
-}
-
 /**
  * The configuration of the newest checkpoint in a folder, e.g. to start another training from it.
  *
@@ -308,44 +306,6 @@ export async function storedConfig(folder: string): Promise<unknown> {
   const step = (await new CheckpointStore(folder, { config: null }).steps()).at(-1);
   if (step === undefined) return null;
   return (await readRecord(join(folder, `step-${String(step).padStart(6, "0")}`))).config;
-}
-
-async function readRecord(place: string): Promise<StateRecord> {
-  const path = join(place, "state.json");
-  return parseWith(
-    stateSchema,
-    await readJson(path, CheckpointError),
-    `Cannot read ${path}`,
-    CheckpointError,
-  );
-}
-
-function tensorsOf(tree: unknown): Map<string, HostTensor> {
-  const tensors = new Map<string, HostTensor>();
-  for (const { path, value } of flattenTree(tree, isHostTensor)) {
-    if (value === null || value === undefined) continue;
-    if (!isHostTensor(value)) {
-      throw new TypeError(
-        `Cannot write checkpoint: "${path}" must be a tensor in host memory, got ${typeof value}`,
-      );
-    }
-    tensors.set(path, value);
-  }
-  return tensors;
-}
-
-function compareForm(wanted: Map<string, HostTensor>, found: Map<string, HostTensor>): string[] {
-  const problems: string[] = [];
-  const form = ({ dtype, shape }: HostTensor): string => `${dtype} [${shape.join(", ")}]`;
-  for (const [path, tensor] of wanted) {
-    const other = found.get(path);
-    if (other === undefined) problems.push(`lacks "${path}"`);
-    else if (form(other) !== form(tensor)) {
-      problems.push(`has "${path}" as ${form(other)} where ${form(tensor)} is needed`);
-    }
-  }
-  for (const path of found.keys()) if (!wanted.has(path)) problems.push(`has an unexpected "${path}"`);
-  return problems;
 }
 
 function ignoreMissing(error: unknown): void {

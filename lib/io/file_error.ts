@@ -33,9 +33,15 @@ const REASONS: Readonly<Record<string, string>> = {
 export function fileError(what: string, error: unknown, kind: ErrorKind = NovaeError): Error {
   if (error instanceof NovaeError) return error;
   if (!(error instanceof Error)) return new Error(`${what}: ${String(error)}`);
-  const code = (error as Error & { code?: string }).code;
+  const code = (error as Error & { code?: string }).code ?? codeOf(error.message);
   if (code !== undefined && code in REASONS) return new kind(`${what}: ${REASONS[code]}`, { cause: error });
   const named = /^(NotFound|PermissionDenied|NotCapable|AlreadyExists|FilesystemLoop)$/.test(error.name);
   if (!named && !/^E[A-Z0-9]+$/.test(code ?? "")) return error;
   return new kind(`${what}: ${error.message}`, { cause: error });
+}
+
+/** Deno names no code for some errors, only the number that Linux and macOS have for them: "(os error 27)". */
+function codeOf(message: string): string | undefined {
+  const number = /\(os error (\d+)\)$/.exec(message)?.[1];
+  return Deno.build.os !== "windows" && number === "27" ? "EFBIG" : undefined;
 }

@@ -11,6 +11,7 @@ export * from "./gradients.ts";
 export * from "./group_norm_silu.ts";
 export * from "./leaf_groups.ts";
 export * from "./linear.ts";
+export type { DivergenceRule, LossGuardState } from "./loss_guard.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./optimizer.ts";
