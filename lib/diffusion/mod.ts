@@ -13,6 +13,7 @@ export * from "./latent_file.ts";
 export * from "./latent_sampler.ts";
 export * from "./losses.ts";
 export * from "./noise.ts";
+export * from "./open_diffusion.ts";
 export * from "./path.ts";
 export * from "./published_dit.ts";
 export type { DitNaming } from "./published_names.ts";
