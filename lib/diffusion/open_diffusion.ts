@@ -8,6 +8,7 @@ import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { openWeights } from "novae/io/mod.ts";
 import type { DitConfig } from "./config.ts";
 import { type PublishedDit, type PublishedDitOptions, readPublishedDit } from "./published_dit.ts";
+import { FIRST_MAP } from "./published_names.ts";
 import { type DiffusionModel, type ExpectedDiffusion, loadDiffusion } from "./weights.ts";
 
 /** What a transformer predicts: the velocity of the straight path, which samplers follow, or the noise in a latent. */
@@ -15,7 +16,7 @@ export type Prediction = "velocity" | "noise";
 
 /** The latent space in which a transformer is to be sampled, and what a published file does not say. */
 export interface OpenDiffusionOptions
-  extends Omit<ExpectedDiffusion, "config">, Pick<PublishedDitOptions, "heads" | "headHeads" | "network"> {
+  extends Omit<ExpectedDiffusion, "config">, Pick<PublishedDitOptions, "heads" | "network"> {
   /** Name of the latent space; a published file does not say it. */
   readonly space: string;
   /** Shape of its latents. */
@@ -40,8 +41,14 @@ export interface OpenedDiffusion extends DiffusionModel {
  * if it is not a velocity from noise at t = 0 to data at t = 1; WeightsError if the file cannot be read.
  */
 export async function openDiffusion(path: string, options: OpenDiffusionOptions): Promise<OpenedDiffusion> {
-  const { metadata } = await openWeights(path, { foreign: "record" });
+  const { metadata, tensors } = await openWeights(path, { foreign: "record" });
   const published = !metadata.format?.startsWith("novae");
+  if ([...tensors.keys()].some((name) => name.endsWith(`${FIRST_MAP.rae}.weight`))) {
+    throw new ConfigError(
+      `Cannot sample with ${path}: t = 0 must be noise and t = 1 data, got weights with RAE's names, whose time runs ` +
+        `the other way`,
+    );
+  }
   const model = published ? await openPublished(path, options) : await loadDiffusion(path, options);
   const { channels, grid } = model.config, { shape } = options;
   if (channels === shape.channels && grid === shape.grid) return { ...model, published };
@@ -59,11 +66,6 @@ async function openPublished(
 ): Promise<DiffusionModel> {
   const found = await readPublishedDit(path, { ...options, foreign: "record" });
   const what = `Cannot sample with ${path}`;
-  if (found.naming === "rae") {
-    throw new ConfigError(
-      `${what}: t = 0 must be noise and t = 1 data, got weights with RAE's names, whose time runs the other way`,
-    );
-  }
   const known = knownPrediction(found), predicted = known ?? prediction;
   if (known !== undefined && prediction !== undefined && prediction !== known) {
     throw new ConfigError(`${what}: by its names it predicts the ${known}, got the prediction ${prediction}`);
