@@ -230,20 +230,9 @@ Deno.test("SVG's published weights are sampled in the autoencoder's space, with 
   inFolder(async ({ folder }) => {
     const file = `${folder}/vae-5.safetensors`, npz = `${folder}/x.npz`;
     await vae(file, 5, 3);
-    const args = ["sample", "--model", golden("svg"), "--autoencoder", file, "--out", `${folder}/x.png`];
-    await succeeds(
-      ...args,
-      "--count",
-      "4",
-      "--steps",
-      "3",
-      "--device",
-      "cpu",
-      "--cfg-scale",
-      "2",
-      "--npz",
-      npz,
-    );
+    const args = ["sample", "--model", golden("svg"), "--autoencoder", file, "--device", "cpu"];
+    args.push("--out", `${folder}/x.png`, "--steps", "3", "--count", "4", "--cfg-scale", "2");
+    await succeeds(...args, "--npz", npz);
     const { config, params } = await readPublishedDit(golden("svg")), labels = [0, 1, 2, 0];
     const request = { config, params, labels, seed: 0, steps: 3, cfgScale: 2, device: "cpu" } as const;
     const autoencoder = await loadAutoencoder(file, { device: "cpu" });
@@ -260,10 +249,8 @@ Deno.test("weights that predict noise, or may, or whose time runs backwards are 
   inFolder(async ({ folder }) => {
     const file = `${folder}/vae-3.safetensors`;
     await vae(file, 3, 6);
-    const args = ["sample", "--model", golden("dit"), "--autoencoder", file, "--device", "cpu"].concat([
-      "--out",
-      `${folder}/x.png`,
-    ]);
+    const args = ["sample", "--model", golden("dit"), "--autoencoder", file, "--device", "cpu"];
+    args.push("--out", `${folder}/x.png`);
     const few = ["--count", "2", "--steps", "1"];
     await isRefused([...args], /without query-key normalisation, "heads" must be given/);
     await isRefused([...args, "--heads", "2"], /of SiT.*and of DiT, which predict noise, look the same/);
