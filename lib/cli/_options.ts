@@ -17,3 +17,10 @@ export function parseNatural(text: string): number {
   }
   return value;
 }
+
+/** Parses an option that must be a finite number. */
+export function parseNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("must be a number");
+  return value;
+}

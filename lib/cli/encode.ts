@@ -9,7 +9,7 @@ import { type EncodedLatents, encodeLatents } from "novae/autoencoder/mod.ts";
 import { openAutoencoder } from "./_autoencoder_file.ts";
 import { addImagesOptions, type ImagesOptions, openImages } from "./_images.ts";
 import { addShardOptions, encodedLine, type ShardOptions, storageOf } from "./_shard_options.ts";
-import { ShownEncoding } from "./_shown_encoding.ts";
+import { ShownImages } from "./_shown_images.ts";
 
 interface EncodeOptions extends ImagesOptions, ShardOptions {
   autoencoder: string;
@@ -37,10 +37,10 @@ async function encode(options: EncodeOptions): Promise<void> {
   const { device, reason } = await resolveDevice(options.device);
   const opened = await openAutoencoder(WHAT, options.autoencoder, options.encoder, device);
   const { autoencoder } = opened;
-  let shown: ShownEncoding | undefined;
+  let shown: ShownImages | undefined;
   try {
     const images = await openImages(WHAT, options, autoencoder.imageSize);
-    const shows = shown = new ShownEncoding(`Encode ${images.name}`);
+    const shows = shown = new ShownImages(`Encode ${images.name}`);
     const summary = await encodeLatents(options.out, {
       ...options,
       images,

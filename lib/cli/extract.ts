@@ -10,7 +10,7 @@ import { extractFeatures, type ExtractionSummary, loadEncoder, type TokenChoice 
 import { addImagesOptions, type ImagesOptions, openImages } from "./_images.ts";
 import { addShardOptions, encodedLine, type ShardOptions, storageOf } from "./_shard_options.ts";
 import { ShownDownload } from "./_shown_download.ts";
-import { ShownEncoding } from "./_shown_encoding.ts";
+import { ShownImages } from "./_shown_images.ts";
 
 interface ExtractOptions extends ImagesOptions, ShardOptions {
   encoder: string;
@@ -42,7 +42,7 @@ async function extract(options: ExtractOptions): Promise<void> {
   const { device, reason } = await resolveDevice(options.device);
   const images = await openImages("Cannot extract features", options),
     encoder = await encoderOf(options.encoder);
-  const shown = new ShownEncoding(`Extract ${images.name}`);
+  const shown = new ShownImages(`Extract ${images.name}`);
   try {
     const summary = await extractFeatures(options.out, {
       ...options,

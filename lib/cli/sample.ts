@@ -4,31 +4,36 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { type Autoencoder, denormalizeLatents, loadAutoencoder } from "novae/autoencoder/mod.ts";
-import { imageBytes, writeGeneratedImages } from "novae/data/mod.ts";
+import type { CompiledAutoencoder, LatentStats } from "novae/autoencoder/mod.ts";
+import { readPublishedStats } from "novae/autoencoder/mod.ts";
 import {
   checkSampleRequest,
-  type DiffusionModel,
   type GuidanceMode,
-  type LatentSampler,
-  loadDiffusion,
+  openDiffusion,
+  type OpenDiffusionOptions,
+  type OpenedDiffusion,
   openLatentSampler,
+  type Prediction,
+  requireSameStats,
   type SampleRequest,
   type SamplerName,
   SAMPLERS,
 } from "novae/diffusion/mod.ts";
-import { DinoEncoder } from "novae/dino/mod.ts";
-import type { DeviceName } from "novae/engine/mod.ts";
-import { BarDisplay, LineDisplay, type ProgressDisplay } from "novae/experiment/mod.ts";
-import { hashFile, imageGrid, writeNpz, writePng } from "novae/io/mod.ts";
-import { ConfigError, type HostTensor, int32 } from "novae/tensor/mod.ts";
-import { parseCount } from "./_options.ts";
+import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
+import { hashFile } from "novae/io/mod.ts";
+import { ConfigError } from "novae/tensor/mod.ts";
+import { openAutoencoder } from "./_autoencoder_file.ts";
+import { parseCount, parseNatural, parseNumber } from "./_options.ts";
+import { ImageSource, prepareFiles, writeImageFolder, writePicture } from "./_sampled_images.ts";
 
 interface SampleOptions {
   model: string;
   autoencoder: string;
   encoder?: string;
   weakModel?: string;
+  statistics?: string;
+  prediction?: Prediction;
+  heads?: number;
   count: number;
   label?: number;
   steps: number;
@@ -61,7 +66,7 @@ export function registerSample(program: Command): void {
   command
     .option("--batch-size <n>", "images at a time; does not change them", parseCount, 32)
     .option("--workers <n>", "batches at the same time on the CPU", parseCount, 1)
-    .option("--columns <n>", "images in a row; one for each class unless given", parseCount)
+    .option("--columns <n>", "images in a row of the PNG; one for each class unless given", parseCount)
     .option("--device <name>", "where to run", "auto")
     .option("--out <file>", "PNG of all images to write", "samples.png")
     .option("--npz <file>", "also keep the images as bytes [count, H, W, 3] with their labels")
@@ -75,36 +80,55 @@ export function registerSample(program: Command): void {
 
 function addModels(command: Command): void {
   command
-    .requiredOption("--model <file>", "weights of the diffusion transformer")
+    .requiredOption(
+      "--model <file>",
+      "diffusion transformer, from `novae train diffusion` or published (SVG's, SiT's or LightningDiT's names)",
+    )
     .requiredOption("--autoencoder <file>", "the autoencoder of its latent space")
-    .option("--encoder <file>", "the frozen encoder that the autoencoder was trained with")
-    .option("--weak-model <file>", "guide with this weaker transformer instead of without the class");
+    .option("--encoder <reference>", "the frozen encoder that the autoencoder was trained with")
+    .option("--weak-model <file>", "guide with this weaker transformer instead of without the class")
+    .option(
+      "--statistics <file>",
+      "published model: means and deviations of its training latents; the autoencoder's if omitted",
+    )
+    .addOption(
+      new Option(
+        "--prediction <what>",
+        "published model: what it predicts, where DiT's and SiT's names leave it open",
+      )
+        .choices(["velocity", "noise"]),
+    )
+    .option(
+      "--heads <n>",
+      "published model: attention heads, where its width is no published one",
+      parseCount,
+    );
 }
 
 function addSampling(command: Command): void {
   const names = Object.keys(SAMPLERS);
   command
     .option("--count <n>", "number of images", parseCount, 40)
-    .option("--label <n>", "class of all images; the classes in turn unless given", Number)
+    .option("--label <n>", "class of all images; the classes in turn unless given", parseNatural)
     .option("--steps <n>", "steps of the sampler", parseCount, 25)
     .addOption(new Option("--sampler <name>", "how to step").choices(names).default("euler"))
     .addOption(
       new Option("--trajectory <type>", "numbers that latents are summed in").choices(["float32", "float64"])
         .default("float32"),
     )
-    .option("--rtol <e>", "dopri5: error as a share of the latents", Number, 1e-3)
-    .option("--atol <e>", "dopri5: error beside that", Number, 1e-6)
-    .option("--diffusion-norm <η>", "eulerMaruyama: how much noise is added", Number, 1)
-    .option("--last-step-size <dt>", "eulerMaruyama: length of the last step", Number, 0.04)
-    .option("--cfg-scale <w>", "guidance; 1 is none", Number, 1)
+    .option("--rtol <e>", "dopri5: error as a share of the latents", parseNumber, 1e-3)
+    .option("--atol <e>", "dopri5: error beside that", parseNumber, 1e-6)
+    .option("--diffusion-norm <η>", "eulerMaruyama: how much noise is added", parseNumber, 1)
+    .option("--last-step-size <dt>", "eulerMaruyama: length of the last step", parseNumber, 0.04)
+    .option("--cfg-scale <w>", "guidance; 1 is none", parseNumber, 1)
     .option(
       "--cfg-mode <mode>",
       "when it acts: constant, late, early, early-<time>, linear or cfg_star-<steps>-<ratio>",
       "constant",
     )
     .option("--cfg-interval <from,to>", "times in which it acts", parseInterval, [0, 1])
-    .option("--timestep-shift <s>", "shift of the times; below 1 towards noise", Number, 1)
-    .option("--seed <n>", "decides the noise", Number, 0);
+    .option("--timestep-shift <s>", "shift of the times; below 1 towards noise", parseNumber, 1)
+    .option("--seed <n>", "decides the noise", parseNumber, 0);
 }
 
 /** Two numbers with a comma between. */
@@ -113,47 +137,91 @@ function parseInterval(text: string): [number, number] {
   return rest.length === 0 ? [from, to ?? NaN] : [NaN, NaN];
 }
 
+const WHAT = "Cannot sample";
+
 async function run(options: SampleOptions): Promise<void> {
-  const { device, batchSize, workers } = options;
-  const encoder = options.encoder === undefined
-    ? undefined
-    : await DinoEncoder.load(options.encoder, { device });
-  const autoencoder = await loadAutoencoder(options.autoencoder, { encoder, device });
+  const { batchSize, workers, folder, out, npz } = options;
+  if (folder !== undefined && (npz !== undefined || options.columns !== undefined)) {
+    throw new ConfigError(`${WHAT}: --folder has samples.npz and no rows; leave out --npz and --columns`);
+  }
+  if (folder === undefined) await prepareFiles(out, ...npz === undefined ? [] : [npz]);
+  const { device } = await resolveDevice(options.device);
+  const opened = await openAutoencoder(WHAT, options.autoencoder, options.encoder, device);
   try {
-    const model = await loadDiffusion(options.model, {
-      space: autoencoder.name,
-      autoencoder: autoencoder.hash,
-    });
-    const request = await requestOf(options, model, autoencoder.hash);
-    const sampler = await openLatentSampler(model.config, { device, batchSize, workers });
+    const { autoencoder } = opened, models = await openModels(options, autoencoder);
+    const { config, latents } = models.model, request = requestOf(options, models);
+    const sampler = await openLatentSampler(config, { device, batchSize, workers });
     try {
-      const images = new Images(sampler, autoencoder, model, request);
-      if (options.folder === undefined) await writeOnce(options, images, model.config.classes);
-      else await writeFolder(options, options.folder, images);
+      const images = new ImageSource(sampler, autoencoder, latents, request);
+      if (folder === undefined) {
+        const columns = options.columns ?? (config.classes || Math.ceil(Math.sqrt(options.count)));
+        await writePicture(images, { out, npz, columns });
+      } else {
+        const { imagesPerPart } = options;
+        await writeImageFolder(images, { folder, imagesPerPart, config: await provenance(options, request) });
+      }
     } finally {
       await sampler.dispose();
     }
   } finally {
-    await autoencoder.dispose();
-    await encoder?.dispose();
+    await opened.dispose();
   }
 }
 
+interface Models {
+  readonly model: OpenedDiffusion;
+  readonly weak?: OpenedDiffusion;
+}
+
+/** The transformer and the weaker one. @throws NovaeError if they do not fit the autoencoder or each other. */
+async function openModels(options: SampleOptions, autoencoder: CompiledAutoencoder): Promise<Models> {
+  const { weakModel, prediction, heads } = options, { name: space, hash, channels, grid } = autoencoder;
+  const latents = await latentsOf(options, autoencoder);
+  const wanted: OpenDiffusionOptions = {
+    ...{ space, autoencoder: hash, shape: { channels, grid }, latents, prediction, heads },
+  };
+  const model = await openDiffusion(options.model, wanted);
+  if (!model.published) refusePublishedOptions(options);
+  else if (options.statistics === undefined) {
+    console.error(`${options.model}: normalised with the statistics of ${options.autoencoder}`);
+  }
+  if (weakModel === undefined) return { model };
+  const weak = await openDiffusion(weakModel, { ...wanted, latents: model.latents });
+  requireSameStats(weakModel, model.latents, weak.latents);
+  return { model, weak };
+}
+
+function refusePublishedOptions(options: SampleOptions): void {
+  for (const name of ["statistics", "prediction", "heads"] as const) {
+    if (options[name] === undefined) continue;
+    throw new ConfigError(
+      `${WHAT}: --${name} is for published models, ${options.model} says it itself; leave it out`,
+    );
+  }
+}
+
+async function latentsOf(
+  { statistics }: SampleOptions,
+  autoencoder: CompiledAutoencoder,
+): Promise<LatentStats> {
+  return statistics === undefined
+    ? autoencoder.stats
+    : await readPublishedStats(statistics, autoencoder.config);
+}
+
 /** What to sample. @throws ConfigError for what sampling cannot use. */
-async function requestOf(
-  options: SampleOptions,
-  model: DiffusionModel,
-  autoencoder: string,
-): Promise<SampleRequest> {
-  const { count, label, timestepShift: shift, weakModel, seed } = options, { config, params } = model;
-  const fail = (what: string, got: unknown) => new ConfigError(`Cannot sample: ${what}, got ${got}`);
-  const { classes } = config, fits = Number.isInteger(label) && label! >= 0 && label! <= classes;
-  if (label !== undefined && !fits) {
+function requestOf(options: SampleOptions, { model, weak }: Models): SampleRequest {
+  const { count, label, timestepShift: shift, seed } = options,
+    { config, params } = model,
+    { classes } = config;
+  const fail = (what: string, got: unknown) => new ConfigError(`${WHAT}: ${what}, got ${got}`);
+  if (label !== undefined && classes === 0) {
+    throw fail("--label must be left out for a model without classes", label);
+  }
+  if (label !== undefined && label > classes) {
     throw fail(`--label must be a class in [0, ${classes}), or ${classes} for none`, label);
   }
   if (!Number.isSafeInteger(seed)) throw fail("--seed must be a whole number", seed);
-  const { space } = model;
-  const weak = weakModel === undefined ? undefined : await loadDiffusion(weakModel, { space, autoencoder });
   const { cfgScale, cfgMode, cfgInterval, steps, sampler, trajectory } = options;
   const { rtol, atol, diffusionNorm, lastStepSize } = options;
   const request: SampleRequest = {
@@ -175,107 +243,24 @@ async function requestOf(
   return request;
 }
 
+/** What decides the images of a folder: files by their hash, and all settings. */
+async function provenance(options: SampleOptions, request: SampleRequest): Promise<unknown> {
+  const { params: _, labels: __, autoguidance: ___, ...sampling } = request;
+  const hash = (path?: string) => path === undefined ? null : hashFile(path);
+  return {
+    model: await hash(options.model),
+    autoencoder: await hash(options.autoencoder),
+    weakModel: await hash(options.weakModel),
+    ...options.statistics !== undefined && { statistics: await hash(options.statistics) },
+    ...sampling,
+  };
+}
+
 /** Whether the file says that no label was dropped in training, so that there is no unconditional velocity. */
-function neverWithoutClass({ metadata = {} }: DiffusionModel): boolean {
+function neverWithoutClass({ metadata = {} }: OpenedDiffusion): boolean {
   try {
     return JSON.parse(metadata.settings ?? "{}").labelDropout === 0;
   } catch {
     return false; // free text of another program
-  }
-}
-
-/** Draws and decodes images by their numbers. */
-class Images {
-  readonly #sampler: LatentSampler;
-  readonly #autoencoder: Autoencoder;
-  readonly #model: DiffusionModel;
-  readonly request: SampleRequest;
-
-  constructor(
-    sampler: LatentSampler,
-    autoencoder: Autoencoder,
-    model: DiffusionModel,
-    request: SampleRequest,
-  ) {
-    this.#sampler = sampler;
-    this.#autoencoder = autoencoder;
-    this.#model = model;
-    this.request = request;
-  }
-
-  async make(first: number, last: number): Promise<HostTensor> {
-    const labels = Int32Array.from(this.request.labels).subarray(first, last);
-    const z = await this.#sampler.sample({ ...this.request, labels, firstIndex: first });
-    return await this.#autoencoder.decode(denormalizeLatents(z, this.#model.latents));
-  }
-}
-
-async function writeOnce(options: SampleOptions, images: Images, classes: number): Promise<void> {
-  const { out, npz, count, columns } = options, started = performance.now();
-  const drawn = await images.make(0, count);
-  const seconds = (performance.now() - started) / 1000;
-  await writePng(out, imageGrid(drawn, columns ?? (classes || Math.ceil(Math.sqrt(count)))));
-  if (npz !== undefined) {
-    const labels = int32(Int32Array.from(images.request.labels), [count]);
-    await writeNpz(npz, { arr_0: imageBytes(drawn), arr_1: { ...labels, dtype: "int32" } });
-  }
-  console.log(`${count} images in ${seconds.toFixed(1)} s, in ${out}`);
-}
-
-async function writeFolder(options: SampleOptions, folder: string, images: Images): Promise<void> {
-  const { params: _, labels, autoguidance: __, ...sampling } = images.request;
-  const hash = (path?: string) => path === undefined ? null : hashFile(path);
-  const config = {
-    model: await hash(options.model),
-    autoencoder: await hash(options.autoencoder),
-    encoder: await hash(options.encoder),
-    weakModel: await hash(options.weakModel),
-    ...sampling,
-  };
-  const shown = new ShownImages(labels.length), started = performance.now();
-  try {
-    const plan = { config, labels, imagesPerPart: options.imagesPerPart };
-    const made = await writeGeneratedImages(folder, plan, (first, last) => images.make(first, last), {
-      onProgress: ({ done }) => shown.update(done),
-    });
-    const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    shown.finish(`Sample: ${made} images drawn in ${seconds} s`);
-    console.log(`${labels.length} images in ${folder}, ${made} of them drawn now in ${seconds} s`);
-  } finally {
-    shown.clear();
-  }
-}
-
-/** The making of a folder on a display. */
-class ShownImages {
-  readonly #display: ProgressDisplay = Deno.stderr.isTerminal() ? new BarDisplay() : new LineDisplay();
-  readonly #start = performance.now();
-  readonly #total: number;
-  #begun = false;
-
-  constructor(total: number) {
-    this.#total = total;
-  }
-
-  update(done: number): void {
-    const view = {
-      label: "Sample",
-      fraction: done / this.#total,
-      elapsedSec: (performance.now() - this.#start) / 1000,
-      leftSec: null,
-      totalLeftSec: null,
-      note: `${done} of ${this.#total}`,
-    };
-    if (this.#begun) return this.#display.update(view);
-    this.#begun = true;
-    this.#display.start(view);
-  }
-
-  finish(text: string): void {
-    this.#display.finish(text);
-  }
-
-  clear(): void {
-    this.#display.clear();
   }
 }

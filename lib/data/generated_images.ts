@@ -14,7 +14,7 @@
  * @module
  */
 import { join } from "node:path";
-import { ConfigError, expectShape, type HostTensor, NovaeError } from "novae/tensor/mod.ts";
+import { ConfigError, expectShape, type HostTensor } from "novae/tensor/mod.ts";
 import {
   type Claim,
   type ClaimOptions,
@@ -23,16 +23,13 @@ import {
   fileError,
   firstDifference,
   imageFromUnit,
-  type NpyArray,
-  type NpyHeader,
-  parseNpyHeader,
   pathExists,
   readJson,
   writeJson,
-  writeNpy,
   writeNpzStream,
   writePng,
 } from "novae/io/mod.ts";
+import { ImageParts, makeFolder } from "./image_parts.ts";
 
 /** What is to be in a folder of generated images; all of it must agree for work to go on in that folder. */
 export interface ImagePlan {
@@ -85,7 +82,7 @@ export async function writeGeneratedImages(
 ): Promise<number> {
   const work = new ImageWork(folder, plan, makeImages, options);
   await work.begin();
-  let pending = Array.from({ length: work.parts }, (_, part) => part);
+  let pending = Array.from({ length: work.partCount }, (_, part) => part);
   while (pending.length > 0) {
     const left: number[] = [];
     for (const part of pending) if (!await work.settle(part)) left.push(part);
@@ -98,7 +95,7 @@ export async function writeGeneratedImages(
 
 class ImageWork {
   made = 0;
-  readonly parts: number;
+  readonly #parts: ImageParts;
   readonly #folder: string;
   readonly #plan: ImagePlan;
   readonly #makeImages: MakeImages;
@@ -113,12 +110,16 @@ class ImageWork {
         `Cannot write images: labels and imagesPerPart must be 1 or more, got ${labels.length} and ${imagesPerPart}`,
       );
     }
-    this.parts = Math.ceil(labels.length / imagesPerPart);
+    this.#parts = new ImageParts(folder, labels.length, imagesPerPart);
     this.#folder = folder;
     this.#plan = plan;
     this.#makeImages = makeImages;
     this.#claims = new Claims(options);
     this.#onProgress = options.onProgress;
+  }
+
+  get partCount(): number {
+    return this.#parts.count;
   }
 
   get #npz(): string {
@@ -141,12 +142,12 @@ class ImageWork {
         }; use another folder`,
       );
     }
-    if (!await pathExists(this.#npz)) await makeFolder(join(this.#folder, "parts"));
+    if (!await pathExists(this.#npz)) await this.#parts.make();
   }
 
   /** Sees to it that a part is there, unless somebody else is at work on it. */
   async settle(part: number): Promise<boolean> {
-    const { first, last } = this.#range(part);
+    const { first, last } = this.#parts.range(part);
     if (await this.#isThere(part)) return this.#count(last - first, 0);
     const claim = await this.#claim(part);
     if (claim === null) return false;
@@ -157,7 +158,7 @@ class ImageWork {
       if (!await claim.holds()) return false; // taken for dead; somebody else makes it
       await this.#writePngs(images, first);
       // The part is written last: where it is, its images are.
-      await writeNpy(this.#partPath(part), imageBytes(images));
+      await this.#parts.write(part, images);
       return this.#count(last - first, last - first);
     } finally {
       await claim.release();
@@ -166,7 +167,7 @@ class ImageWork {
 
   async #claim(part: number): Promise<Claim | null> {
     try {
-      return await this.#claims.take(`${this.#partPath(part)}.claim`);
+      return await this.#claims.take(`${this.#parts.path(part)}.claim`);
     } catch (error) {
       if (await this.#isThere(part)) return null; // others have just finished and removed the folder of parts
       throw error;
@@ -179,7 +180,7 @@ class ImageWork {
     if (claim === null) return false;
     try {
       if (!await pathExists(this.#npz)) await this.#writeNpz();
-      if (!await this.#removeParts()) return false;
+      if (!await this.#parts.remove()) return false;
       for (const folder of [this.#folder, join(this.#folder, "images")]) await removeTemporaries(folder);
       return true;
     } catch (error) {
@@ -189,22 +190,11 @@ class ImageWork {
     }
   }
 
-  /** Removes the folder of parts; false if somebody claims one just then, only to see that it is there. */
-  async #removeParts(): Promise<boolean> {
-    try {
-      await Deno.remove(join(this.#folder, "parts"), { recursive: true });
-    } catch (error) {
-      if ((error as { code?: string }).code === "ENOTEMPTY") return false;
-      ignoreMissing(error);
-    }
-    return true;
-  }
-
   async #writeNpz(): Promise<void> {
     const labels = Int32Array.from(this.#plan.labels), count = labels.length;
-    const { shape } = await this.#header(0) ?? { shape: [] };
+    const { shape: [, ...shape] } = await this.#parts.header(0) ?? { shape: [] };
     await writeNpzStream(this.#npz, {
-      arr_0: { dtype: "uint8", shape: [count, ...shape.slice(1)], bytes: this.#values(shape) },
+      arr_0: { dtype: "uint8", shape: [count, ...shape], bytes: this.#parts.bytes(shape) },
       arr_1: { dtype: "int32", shape: [count], bytes: [new Uint8Array(labels.buffer)] },
     });
   }
@@ -216,49 +206,9 @@ class ImageWork {
     return true;
   }
 
-  #range(part: number): { first: number; last: number } {
-    const { labels, imagesPerPart } = this.#plan, first = part * imagesPerPart;
-    return { first, last: Math.min(first + imagesPerPart, labels.length) };
-  }
-
-  #partPath(part: number): string {
-    return join(this.#folder, "parts", `part-${String(part).padStart(5, "0")}.npy`);
-  }
-
   async #isThere(part: number): Promise<boolean> {
     // In this order: parts are removed after the npz is there.
-    return await this.#header(part) !== null || await pathExists(this.#npz);
-  }
-
-  /** The header of a part that is whole; null if there is none. */
-  async #header(part: number): Promise<NpyHeader | null> {
-    const path = this.#partPath(part), { first, last } = this.#range(part);
-    try {
-      using file = await Deno.open(path);
-      const head = new Uint8Array(256), got = await file.read(head) ?? 0, { size } = await file.stat();
-      const header = parseNpyHeader(head.subarray(0, got), path), { type, shape, start } = header;
-      const bytes = shape.reduce((product, extent) => product * extent, 1);
-      return type === "|u1" && shape[0] === last - first && size === start + bytes ? header : null;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return null;
-      if (error instanceof NovaeError) return null; // cut short: it is made again
-      throw fileError(`Cannot read ${path}`, error);
-    }
-  }
-
-  /** The bytes of all parts, one part in memory at a time. */
-  async *#values(shape: readonly number[]): AsyncGenerator<Uint8Array> {
-    for (let part = 0; part < this.parts; part++) {
-      const header = await this.#header(part);
-      if (header === null || header.shape.slice(1).join() !== shape.slice(1).join()) {
-        throw new NovaeError(
-          `Cannot write ${this.#npz}: ${
-            this.#partPath(part)
-          } must hold images like the first, got others or none`,
-        );
-      }
-      yield (await Deno.readFile(this.#partPath(part))).subarray(header.start);
-    }
+    return await this.#parts.header(part) !== null || await pathExists(this.#npz);
   }
 
   async #writePngs(images: HostTensor, first: number): Promise<void> {
@@ -271,27 +221,6 @@ class ImageWork {
         return writePng(join(folder, name), imageFromUnit(images, start + i));
       }));
     }
-  }
-}
-
-/**
- * Images as bytes, which PNG files and evaluators hold.
- *
- * @param imageUnitBHWC images in [0, 1], [B, H, W, 3].
- * @returns the same as uint8, rounded and clamped.
- */
-export function imageBytes(imageUnitBHWC: HostTensor): NpyArray & { readonly data: Uint8Array } {
-  const { shape } = imageUnitBHWC, data = new Uint8Array(imageUnitBHWC.data.length);
-  const size = data.length / shape[0];
-  for (let i = 0; i < shape[0]; i++) data.set(imageFromUnit(imageUnitBHWC, i).data, i * size);
-  return { dtype: "uint8", shape, data };
-}
-
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await Deno.mkdir(path, { recursive: true });
-  } catch (error) {
-    throw fileError(`Cannot make folder ${path}`, error);
   }
 }
 

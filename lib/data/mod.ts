@@ -11,6 +11,7 @@ export * from "./dataset.ts";
 export * from "./encoded_shards.ts";
 export * from "./framing.ts";
 export * from "./generated_images.ts";
+export { imageBytes } from "./image_parts.ts";
 export * from "./image_batches.ts";
 export { type ImageFiles, isImageFiles, openImageFolder, openImageSplits } from "./image_files.ts";
 export * from "./image_folder.ts";

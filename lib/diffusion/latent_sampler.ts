@@ -6,12 +6,8 @@
 import type { HostTensor } from "novae/tensor/mod.ts";
 import { resolveDevice } from "novae/engine/mod.ts";
 import type { DitConfig } from "./config.ts";
-import {
-  CompiledLatentSampler,
-  type LatentSampler,
-  type LatentSamplerOptions,
-  type SampleRequest,
-} from "./sampling.ts";
+import type { LatentSampler, LatentSamplerOptions, SampleRequest } from "./sample_request.ts";
+import { CompiledLatentSampler } from "./sampling.ts";
 import { LatentSamplerPool } from "./sampling_pool.ts";
 
 /** Options of {@linkcode openLatentSampler}. */

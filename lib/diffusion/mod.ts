@@ -14,9 +14,18 @@ export * from "./latent_file.ts";
 export * from "./latent_sampler.ts";
 export * from "./losses.ts";
 export * from "./noise.ts";
+export * from "./open_diffusion.ts";
 export * from "./path.ts";
 export * from "./published_dit.ts";
 export type { DitNaming } from "./published_names.ts";
+export { checkRequest as checkSampleRequest } from "./sample_request.ts";
+export type {
+  LatentProgress,
+  LatentSampler,
+  LatentSamplerOptions,
+  SampleRequest,
+  WeakModel,
+} from "./sample_request.ts";
 export {
   type FollowOptions,
   sample,
@@ -25,14 +34,6 @@ export {
   type SamplerTap,
   type Velocity,
 } from "./sampler.ts";
-export { checkRequest as checkSampleRequest } from "./sampling.ts";
-export type {
-  LatentProgress,
-  LatentSampler,
-  LatentSamplerOptions,
-  SampleRequest,
-  WeakModel,
-} from "./sampling.ts";
 export * from "./sizes.ts";
 export {
   type Sampler,

@@ -38,7 +38,8 @@ export interface PublishedDitOptions extends CheckpointOptions {
  *
  * Fixed tables in the file (positions, rotary angles) must be those that are computed here. Weights do not tell what
  * they predict: those of SVG, SiT and LightningDiT predict the velocity at t in [0, 1] as everything here does; those
- * of DiT predict noise at a step in [0, 999], of which the samplers here make no images.
+ * of RAE do so with t = 0 for data and t = 1 for noise; those of DiT predict noise at a step in [0, 999]. Of the last
+ * two the samplers here make no images, and `openDiffusion` refuses them.
  *
  * *Source*: the files of shiml20/SVG (`{ema: …}` or plain), facebookresearch/DiT, willisma/SiT, hustvl/LightningDiT
  * and bytetriper/RAE. *Differs*: SVG's own `find_model` returns nothing for a checkpoint of averages; its scripts load

@@ -12,7 +12,7 @@ import {
   type LatentSampler,
   type LatentSamplerOptions,
   type SampleRequest,
-} from "./sampling.ts";
+} from "./sample_request.ts";
 import type { SampledModel, WorkerReply, WorkerTask } from "./sampling_worker.ts";
 
 /** Workers that share the batches of each request. */

@@ -6,12 +6,8 @@
 import type { HostTensor } from "novae/tensor/mod.ts";
 import type { DitConfig } from "./config.ts";
 import type { DitParams } from "./dit.ts";
-import {
-  CompiledLatentSampler,
-  type LatentSamplerOptions,
-  type SampleRequest,
-  type WeakModel,
-} from "./sampling.ts";
+import type { LatentSamplerOptions, SampleRequest, WeakModel } from "./sample_request.ts";
+import { CompiledLatentSampler } from "./sampling.ts";
 
 /** What a worker is asked: to get ready, to take new weights, to draw samples with them. */
 export type WorkerTask =

@@ -1,7 +1,7 @@
 """The workloads of step_bench.ts in PyTorch, as one would write them there.
 
 usage: python3 torch_step.py JSON SECONDS THREADS
-JSON: {"kind": "dit-step" | "vit-forward" | "decoder-step" | "decoder-forward", "batch": …} and the sizes of a workload in workloads.ts
+JSON: {"kind": "dit-step" | "dit-sample" | "vit-forward" | "decoder-step" | "decoder-forward", "batch": …} and the sizes of a workload in workloads.ts
 prints one line of JSON: median and least milliseconds a step, number of steps, peak memory in MiB
 """
 import copy
@@ -17,7 +17,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 SPEC, SECONDS, THREADS = json.loads(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-BATCH, CHANNELS, CLASSES = SPEC["batch"], SPEC.get("latents", 72), 10
+BATCH, CHANNELS = SPEC["batch"], SPEC.get("latents", 72)
+PUBLISHED = SPEC.get("published", False)
+CLASSES, OUTPUTS = (1000, 2 * CHANNELS) if PUBLISHED else (10, CHANNELS)
 WIDTH, HEADS, DEPTH = (SPEC.get(key, 0) for key in ("width", "heads", "depth"))
 TOKENS = SPEC.get("grid", 0) ** 2
 
@@ -77,7 +79,7 @@ class Dit(nn.Module):
         self.labels = nn.Embedding(CLASSES + 1, WIDTH)
         self.modulation = nn.Linear(WIDTH, (6 * depth + 2) * WIDTH)
         self.blocks = nn.ModuleList(DitBlock() for _ in range(depth))
-        self.output = nn.Linear(WIDTH, CHANNELS)
+        self.output = nn.Linear(WIDTH, OUTPUTS)
         self.register_buffer("positions", torch.randn(TOKENS, WIDTH))
         self.register_buffer("frequencies", 10000 ** (-torch.arange(128) / 128))
 
@@ -88,7 +90,7 @@ class Dit(nn.Module):
         m = self.modulation(F.silu(c))[:, None].chunk(6 * len(self.blocks) + 2, -1)
         for i, block in enumerate(self.blocks):
             x = block(x, m[6 * i:6 * i + 6])
-        return self.output(modulate(x, m[-2], m[-1]))
+        return self.output(modulate(x, m[-2], m[-1]))[..., :CHANNELS]
 
 
 class VitBlock(nn.Module):
@@ -218,6 +220,27 @@ def dit_step():
     return training(Dit(), loss)
 
 
+def dit_sample():
+    net, steps, scale = Dit().eval(), SPEC.get("steps", 10), SPEC.get("cfgScale", 1)
+    labels = torch.arange(BATCH) % CLASSES
+    both = torch.cat([labels, torch.full_like(labels, CLASSES)])
+
+    def velocity(z, t):
+        if scale == 1:
+            return net(z, t.expand(BATCH), labels)
+        conditional, free = net(torch.cat([z, z]), t.expand(2 * BATCH), both).chunk(2)
+        return free + scale * (conditional - free)
+
+    def step():
+        with torch.inference_mode():
+            z, times = torch.randn(BATCH, TOKENS, CHANNELS), torch.linspace(0, 1, steps + 1)
+            for t, t_next in zip(times, times[1:]):
+                z = z + (t_next - t) * velocity(z, t)
+            return z[0, 0, 0].item()
+
+    return step
+
+
 def vit_forward():
     net = Vit().eval()
     side = SPEC["patch"] * SPEC["grid"]
@@ -234,6 +257,7 @@ torch.set_num_threads(THREADS)
 torch.manual_seed(0)
 KINDS = {
     "dit-step": dit_step,
+    "dit-sample": dit_sample,
     "vit-forward": vit_forward,
     "decoder-step": decoder_step,
     "decoder-forward": decoder_forward,

@@ -1,4 +1,4 @@
-/** What the benchmark runs: training steps of a diffusion transformer and of a decoder; forward passes. */
+/** What the benchmark runs: training steps of a diffusion transformer and of a decoder; sampling; forward passes. */
 import type * as tf from "@tensorflow/tfjs";
 import {
   type AutoencoderBatch,
@@ -12,15 +12,9 @@ import {
   PUBLISHED_DECODER,
   resolveSchedule,
 } from "novae/autoencoder/mod.ts";
-import {
-  type DiffusionBatch,
-  type DiffusionState,
-  diffusionTrainStep,
-  ditConfig,
-  initDiffusionState,
-} from "novae/diffusion/mod.ts";
 import { initVit, vit, type VitConfig, type VitParams } from "novae/dino/mod.ts";
 import { constantTree, type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
+import { ditSample, ditStep, trainingLoop } from "./diffusion.ts";
 import { encode, type EncodingNetworks } from "./encoding.ts";
 import { float32, type HostTensor, int32, Rng, scalar, sizeOf } from "novae/tensor/mod.ts";
 
@@ -28,6 +22,8 @@ import { float32, type HostTensor, int32, Rng, scalar, sizeOf } from "novae/tens
 export interface WorkloadSpec {
   readonly kind:
     | "dit-step"
+    | "dit-sample"
+    | "training-loop"
     | "vit-forward"
     | "decoder-step"
     | "decoder-forward"
@@ -45,12 +41,22 @@ export interface WorkloadSpec {
   readonly channels?: readonly number[];
   /** Channels of the latents or data. Default 72. */
   readonly latents?: number;
+  /** Updates of a run, for `training-loop` and `dit-step`. Default 1. */
+  readonly updates?: number;
+  /** Steps of the sampler, for `dit-sample`. Default 10. */
+  readonly steps?: number;
+  /** Guidance, for `dit-sample`; 1 is none. Default 1. */
+  readonly cfgScale?: number;
+  /** Classes and outputs of the published transformers: 1,000, and twice the channels. */
+  readonly published?: boolean;
   /** Whose networks, for `svg-encode` and `encoder-alone`: SVG's, or those shipped for `solids`. */
   readonly networks?: EncodingNetworks;
 }
 
 const NANO = { kind: "dit-step", width: 192, depth: 6, heads: 3 } as const;
 const SMALL = { kind: "dit-step", width: 384, depth: 12, heads: 6 } as const;
+const MICRO = { width: 96, depth: 4, heads: 3, grid: 8 } as const;
+const LOOP = { ...MICRO, batch: 32, updates: 50 } as const;
 
 /** What is measured, and the most it may take. */
 export interface ComparedWorkload {
@@ -80,6 +86,37 @@ export const WORKLOADS: Readonly<Record<string, ComparedWorkload>> = {
   "DiT 192×6 step, 256 tokens, batch 16": { spec: { ...NANO, grid: 16, batch: 16 }, time: 0.9, memory: 1.3 },
   "DiT-S step, 64 tokens, batch 16": { spec: { ...SMALL, grid: 8, batch: 16 }, time: 0.9, memory: 1.3 },
   "DiT-S step, 256 tokens, batch 8": { spec: { ...SMALL, grid: 16, batch: 8 }, time: 0.9, memory: 1.3 },
+  "DiT-S step, 256 tokens, batch 32, 392 channels": {
+    spec: { ...SMALL, grid: 16, batch: 32, latents: 392, published: true },
+    time: 0.9,
+    memory: 1.3,
+  },
+  "training loop, DiT 96×4, 64 tokens, batch 32, beside its step": {
+    spec: { kind: "training-loop", ...LOOP },
+    time: 1.05,
+    peer: { kind: "dit-step", ...LOOP },
+  },
+  "sampling, DiT 96×4, 64 tokens, batch 32, 10 steps": {
+    spec: { kind: "dit-sample", ...MICRO, batch: 32 },
+    time: 0.8,
+  },
+  "sampling, DiT 96×4, 64 tokens, batch 32, 10 guided steps": {
+    spec: { kind: "dit-sample", ...MICRO, batch: 32, cfgScale: 2 },
+    time: 0.8,
+  },
+  "sampling, DiT-S, 256 tokens, batch 2, 5 guided steps": {
+    spec: {
+      ...SMALL,
+      kind: "dit-sample",
+      grid: 16,
+      batch: 2,
+      latents: 392,
+      published: true,
+      steps: 5,
+      cfgScale: 2,
+    },
+    time: 0.8,
+  },
   "ViT 192×12 forward, 64 tokens, batch 16": {
     spec: { kind: "vit-forward", width: 192, depth: 12, heads: 3, patch: 8, grid: 8, batch: 16 },
     time: 0.8,
@@ -112,13 +149,17 @@ export interface Workload {
   dispose(): Promise<void>;
 }
 
-const CHANNELS = 72, CLASSES = 10;
+export const CHANNELS = 72, CLASSES = 10;
 
 /** Prepares a workload on a device. */
 export function makeWorkload(spec: WorkloadSpec, device: DeviceName): Workload {
   switch (spec.kind) {
     case "dit-step":
       return ditStep(spec, device);
+    case "dit-sample":
+      return ditSample(spec, device);
+    case "training-loop":
+      return trainingLoop(spec, device);
     case "vit-forward":
       return vitForward(spec, device);
     case "decoder-step":
@@ -130,7 +171,7 @@ export function makeWorkload(spec: WorkloadSpec, device: DeviceName): Workload {
   }
 }
 
-function normal(rng: Rng, ...shape: number[]): HostTensor {
+export function normal(rng: Rng, ...shape: number[]): HostTensor {
   return float32(rng.normal(sizeOf(shape)), shape);
 }
 
@@ -138,33 +179,8 @@ function compileSec(fn: Pick<Jitted<() => void>, "inspect">): number {
   return fn.inspect().reduce((sum, { traceMs, sessionMs }) => sum + (traceMs + sessionMs) / 1000, 0);
 }
 
-function ditStep({ batch, grid, width, depth, heads }: WorkloadSpec, device: DeviceName): Workload {
-  const config = {
-    ...ditConfig("nano", { channels: CHANNELS, grid, classes: CLASSES }),
-    width: width!,
-    depth: depth!,
-    heads: heads!,
-  };
-  const rng = new Rng(1);
-  const data: DiffusionBatch = {
-    dataBNZ: normal(rng, batch, grid ** 2, CHANNELS),
-    noiseBNZ: normal(rng, batch, grid ** 2, CHANNELS),
-    tB: float32(rng.uniform(batch), [batch]),
-    labelsB: int32(Int32Array.from({ length: batch }, () => rng.int(CLASSES)), [batch]),
-    learningRate: scalar(1e-3),
-    emaDecay: scalar(0.999),
-  };
-  const settings = { betas: [0.9, 0.999], weightDecay: 0.01, clipNorm: 1 } as const;
-  const step = jit(
-    (state: DiffusionState<tf.Tensor>, input: DiffusionBatch<tf.Tensor>) =>
-      diffusionTrainStep(state, input, config, settings),
-    { device, donate: [0], name: "step" },
-  );
-  return training(step, initDiffusionState(config, 0), data);
-}
-
 /** Repeats a step that takes a state and a batch and gives the next state and metrics with a loss. */
-function training<S, B>(
+export function training<S, B>(
   step: Jitted<(state: S, batch: B) => readonly [S, Readonly<Record<string, tf.Tensor>>]>,
   initial: unknown,
   batch: unknown,

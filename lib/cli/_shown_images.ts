@@ -7,9 +7,10 @@ import {
   RateClock,
 } from "novae/experiment/mod.ts";
 
-/** An encoding of images on a display: how far, at which rate, how long still. */
-export class ShownEncoding {
+/** Work on images on a display: how far, at which rate, how long still. */
+export class ShownImages {
   readonly #label: string;
+  readonly #done: string;
   readonly #display: ProgressDisplay = Deno.stderr.isTerminal() ? new BarDisplay() : new LineDisplay();
   readonly #start = performance.now();
   readonly #clock = new RateClock(() => performance.now() / 1000);
@@ -17,9 +18,10 @@ export class ShownEncoding {
   #first: { readonly made: number; readonly at: number } | null = null;
   #begun = false;
 
-  /** `label` says what is done to which images, e.g. "Extract solids/train". */
-  constructor(label: string) {
+  /** `label` says what is done to which images, e.g. "Extract solids/train", and `done` what they are then. */
+  constructor(label: string, done = "encoded") {
     this.#label = label;
+    this.#done = done;
   }
 
   update({ done, total, made, note }: EncodeProgress): void {
@@ -49,7 +51,7 @@ export class ShownEncoding {
   }
 
   finish({ made, wallSec }: { readonly made: number; readonly wallSec: number }): void {
-    this.#display.finish(`${this.#label}: ${made} images encoded in ${formatDuration(wallSec)}`);
+    this.#display.finish(`${this.#label}: ${made} images ${this.#done} in ${formatDuration(wallSec)}`);
   }
 
   clear(): void {
