@@ -38,7 +38,8 @@ import type {
   SpaceRecord,
   StudyResult,
 } from "./results.ts";
-import { agreement, Scorer, type ScoreReference } from "./scorer.ts";
+import { agreement } from "./feature_extractor.ts";
+import { Scorer, type ScoreReference } from "./scorer.ts";
 import { studyTable } from "./tables.ts";
 
 /** How a study is run. */
