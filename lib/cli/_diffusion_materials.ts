@@ -18,6 +18,7 @@ import {
   openTrainingLatents,
   SampleJudge,
   shippedModel,
+  shortDataName,
   type TrainingLatents,
 } from "novae/study/mod.ts";
 import { autoencoderHash, openAutoencoder } from "./_autoencoder_file.ts";
@@ -164,7 +165,7 @@ async function openExtractor(
   device: DeviceName,
   opened: Opened,
 ): Promise<FeatureExtractor | undefined> {
-  const path = named ?? usualClassifier(record.data.name.split("/")[0], imageSize);
+  const path = named ?? usualClassifier(shortDataName(record), imageSize);
   if (path !== "") {
     const classifier = opened.keep(await FeatureClassifier.load(path, { device }));
     if (classifier.config.imageSize === imageSize) return classifierExtractor(classifier);

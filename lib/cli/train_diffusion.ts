@@ -13,6 +13,7 @@ import {
   type LatentsRecord,
   resolveRun,
   runDiffusionTraining,
+  shortDataName,
   WEIGHTS_FILE,
 } from "novae/study/mod.ts";
 import { addDiffusionOptions, type DiffusionFlags, type PlaceFlags, resumed } from "./_diffusion_flags.ts";
@@ -76,8 +77,8 @@ async function optionsOf(
 }
 
 /** Name of a run: `dit-<size>-<space>-<data>`, as far as they are known. */
-function nameOf({ size, init }: DiffusionFlags, { space, data }: LatentsRecord): string {
-  const from = data.name === "latents" ? undefined : data.name.split("/")[0];
-  const parts = ["dit", size ?? (init === undefined ? "micro" : undefined), space, from];
+function nameOf({ size, init }: DiffusionFlags, latents: LatentsRecord): string {
+  const data = latents.data.name === "latents" ? undefined : shortDataName(latents);
+  const parts = ["dit", size ?? (init === undefined ? "micro" : undefined), latents.space, data];
   return parts.filter((part) => part !== undefined).join("-").replaceAll(/[^A-Za-z0-9.-]+/g, "-");
 }

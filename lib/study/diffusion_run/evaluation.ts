@@ -119,7 +119,7 @@ export class SampleEvaluation {
 }
 
 /** A column for each class, as far as they fit on a page. */
-function columnsOf({ latents: { classes }, evaluation: { shown } }: DiffusionRunConfig): number {
+export function columnsOf({ latents: { classes }, evaluation: { shown } }: DiffusionRunConfig): number {
   return classes > 1 && classes <= 12 ? classes : Math.min(10, Math.ceil(Math.sqrt(shown)));
 }
 

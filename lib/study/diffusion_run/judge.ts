@@ -9,7 +9,7 @@ import { type Dataset, type ImageFiles, openImageViews } from "novae/data/mod.ts
 import { fidFromFeatures, FrechetReference, type FrechetResult } from "novae/evaluation/mod.ts";
 import { hashValue } from "novae/io/mod.ts";
 import { agreement, type FeatureExtractor, inChunks, joinFeatures, toBytes } from "../feature_extractor.ts";
-import type { TrainingLatents } from "./latents.ts";
+import { shortDataName, type TrainingLatents } from "./latents.ts";
 import type { SampleDecoder } from "./samples.ts";
 
 /** Images that are in memory as floats at once. */
@@ -81,7 +81,7 @@ export function decodedReference(
 ): ReferenceImages {
   const indices = spread(train.shape[0], count);
   return {
-    name: `decoded latents of ${record.data.name}`,
+    name: `decoded latents of ${shortDataName(record)}`,
     hash: hashValue({ ...record, decoder: decoder.hash, count: indices.length }),
     count: indices.length,
     async *batches() {

@@ -133,6 +133,12 @@ export async function openTrainingLatents(
   }
 }
 
+/** The name of the images for people and folders: "solids" of "solids/train", and the last part of a path. */
+export function shortDataName({ data }: LatentsRecord): string {
+  const parts = data.name.split("/").filter((part) => part !== ""), last = parts.at(-1) ?? "latents";
+  return ["train", "val", "test"].includes(last) && parts.length > 1 ? parts.at(-2)! : last;
+}
+
 /** Identifies statistics of latents. */
 export function statsHash({ mean, std, count }: LatentStats): string {
   return hashValue({ mean: [...mean], std: [...std], count });

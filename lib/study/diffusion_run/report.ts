@@ -9,7 +9,9 @@ import { pathExists } from "novae/io/mod.ts";
 import { type Block, reportPage, type Section, seriesLabel } from "novae/plot/mod.ts";
 import type { DiffusionRunConfig } from "./config.ts";
 import type { DiffusionCurves, TrainingPlace } from "./curves.ts";
-import { stepName } from "./evaluation.ts";
+import { columnsOf, stepName } from "./evaluation.ts";
+import { shortDataName } from "./latents.ts";
+import { firstRow } from "./samples.ts";
 import { gradientFigure, lossByTimeFigure, lossFigure, scoreFigure, speedFigure } from "./figures.ts";
 import { secondsOf } from "./summary.ts";
 
@@ -36,7 +38,9 @@ export async function diffusionReport(content: DiffusionReportContent): Promise<
   return reportPage({
     title: `Diffusion transformer on ${seriesLabel(latents.space)} latents`,
     subtitle:
-      `${latents.data.name}, ${number(latents.count)} images of ${latents.tokens} × ${latents.channels} ` +
+      `${shortDataName(latents)}, ${
+        number(latents.count)
+      } images of ${latents.tokens} × ${latents.channels} ` +
       `latents, ${latents.classes} classes · ${number(learned)} parameters · ` +
       `${formatDuration(secondsOf(curves.train))} of training on ${device.device}`,
     abstract: abstract(content, seen, training.images),
@@ -83,7 +87,7 @@ interface SamplePicture extends TrainingPlace {
   readonly png: Uint8Array;
 }
 
-/** At most six pictures, evenly spread, the last one in full. */
+/** At most six pictures, evenly spread: the first rows, and the last one in full. */
 async function samplePictures({ run, config, curves }: DiffusionReportContent): Promise<SamplePicture[]> {
   const { batchSize } = config.training, found: SamplePicture[] = [];
   const last = curves.train.at(-1)?.step ?? 0, names = [];
@@ -96,7 +100,13 @@ async function samplePictures({ run, config, curves }: DiffusionReportContent): 
     found.push({ step, imagesSeen: step * batchSize, png });
   }
   const kept = Math.min(found.length, 6);
-  return Array.from({ length: kept }, (_, i) => found[Math.round((i + 1) * found.length / kept) - 1]);
+  const spread = Array.from({ length: kept }, (_, i) => found[Math.round((i + 1) * found.length / kept) - 1]);
+  const { samples, shown } = config.evaluation,
+    rows = Math.ceil(Math.min(shown, samples) / columnsOf(config));
+  return await Promise.all(spread.map(async (sheet, i) => ({
+    ...sheet,
+    png: i < kept - 1 ? await firstRow(sheet.png, rows) : sheet.png,
+  })));
 }
 
 function sampleSection({ config }: DiffusionReportContent, pictures: readonly SamplePicture[]): Section {
@@ -119,7 +129,7 @@ function sampleSection({ config }: DiffusionReportContent, pictures: readonly Sa
   if (earlier.length > 0) {
     blocks.push({
       kind: "imageRows",
-      caption: "The same noise and classes earlier in the training.",
+      caption: "The first row, of the same noise and classes, earlier in the training.",
       rows: earlier.map(({ png, imagesSeen }) => ({
         label: `${number(imagesSeen)}`,
         note: "images",
@@ -176,7 +186,7 @@ function scoreSection({ config, curves }: DiffusionReportContent): Section {
         caption: "Scores.",
         n: `${number(evaluation.samples)} samples each`,
         columns: [
-          { key: "images", label: "Images seen", digits: 0, type: "number" },
+          { key: "images", label: "Images seen" },
           { key: "frechet", label: "FD", digits: 2, best: "min" },
           { key: "corrected", label: "FD, bias corrected", digits: 2, best: "min" },
           ...(scores.some(({ accuracy }) => accuracy !== null)
@@ -185,7 +195,7 @@ function scoreSection({ config, curves }: DiffusionReportContent): Section {
         ],
         rows: scores.map(({ imagesSeen, frechet, accuracy }) => ({
           cells: {
-            images: imagesSeen,
+            images: number(imagesSeen),
             frechet: { value: frechet.value, error: frechet.standardError },
             corrected: frechet.biasCorrected,
             accuracy: accuracy === null ? null : 100 * accuracy,
@@ -240,12 +250,12 @@ function settingsSection({ config, device, run }: DiffusionReportContent): Secti
       kind: "definitions",
       items: [
         ["Run", `\`${run.path.slice(run.path.lastIndexOf("/") + 1)}\`, ${device.device}: ${device.reason}`],
-        ["Transformer", `\`${JSON.stringify(model)}\``],
-        ["Training", `\`${JSON.stringify(training)}\``],
-        ["Sampling", `\`${JSON.stringify(evaluation)}\``],
+        ["Transformer", settings(model)],
+        ["Training", settings(training)],
+        ["Sampling", settings(evaluation)],
         [
           "Latents",
-          `of ${latents.data.name} ${short(latents.data.hash)}, statistics ${short(latents.stats)}, ` +
+          `of ${shortDataName(latents)} ${short(latents.data.hash)}, statistics ${short(latents.stats)}, ` +
           `autoencoder ${short(latents.autoencoder)}`,
         ],
         ["Decoder", short(decoder)],
@@ -253,4 +263,11 @@ function settingsSection({ config, device, run }: DiffusionReportContent): Secti
       ],
     }],
   };
+}
+
+/** Settings as running text, which breaks between them. */
+function settings(group: object): string {
+  return Object.entries(group).map(([key, value]) => {
+    return `${key} \`${typeof value === "object" ? JSON.stringify(value) : value}\``;
+  }).join(", ");
 }

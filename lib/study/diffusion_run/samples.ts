@@ -14,7 +14,7 @@ import {
 } from "novae/autoencoder/mod.ts";
 import type { LatentSampler, SampleRequest } from "novae/diffusion/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
-import { encodePng, imageGrid } from "novae/io/mod.ts";
+import { decodeImage, encodePng, imageGrid } from "novae/io/mod.ts";
 
 /** Decodes latents that are not normalised; an autoencoder is one. */
 export interface SampleDecoder {
@@ -81,4 +81,11 @@ function absentEncoder(width: number, hash: string): FrozenEncoder {
 export function readImageSize(png: Uint8Array): { width: number; height: number } {
   const view = new DataView(png.buffer, png.byteOffset);
   return { width: view.getUint32(16), height: view.getUint32(20) };
+}
+
+/** The first of the rows of a sheet that {@linkcode picture} made. */
+export async function firstRow(png: Uint8Array, rows: number): Promise<Uint8Array> {
+  const { width, height, data } = await decodeImage(png), gap = 2;
+  const top = (height + gap) / rows - gap;
+  return await encodePng({ width, height: top, data: data.slice(0, 3 * width * top) });
 }
