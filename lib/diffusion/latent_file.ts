@@ -5,7 +5,7 @@
  */
 import { DataError, float32, type HostTensor, int32 } from "novae/tensor/mod.ts";
 import { type NpyArray, readNpz, readSafetensors, writeNpz, writeSafetensors } from "novae/io/mod.ts";
-import { type LatentSet, type LatentStats, normalizeLatents } from "novae/autoencoder/mod.ts";
+import { type LatentSet, normalizeLatents } from "novae/autoencoder/mod.ts";
 import type { LatentData, StoredLatents } from "./training_data.ts";
 
 /** Latents as an autoencoder encodes them, not normalised, with their labels. */
@@ -71,7 +71,7 @@ export async function readLatents(path: string): Promise<LabelledLatents> {
  * @param stats what normalises them; their own statistics if omitted. Latents that are held out take those of the
  * latents that are trained on.
  */
-export function storedLatents(set: LatentSet, stats: LatentStats = set.stats): StoredLatents {
+export function storedLatents(set: LatentSet, stats: LatentSet["stats"] = set.stats): StoredLatents {
   const { labels } = set, { flip } = set.config;
   return {
     shape: [set.count, ...set.shape],
