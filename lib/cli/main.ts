@@ -75,4 +75,4 @@ function reportUsage(error: CommanderError): number {
   return EXIT_USAGE;
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) Deno.exit(await main(Deno.args) || Deno.exitCode);

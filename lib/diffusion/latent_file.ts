@@ -68,9 +68,11 @@ export async function readLatents(path: string): Promise<LabelledLatents> {
  * where they are there.
  *
  * @param set from `openLatents`; it stays open.
+ * @param stats what normalises them; their own statistics if omitted. Latents that are held out take those of the
+ * latents that are trained on.
  */
-export function storedLatents(set: LatentSet): StoredLatents {
-  const { labels, stats } = set, { flip } = set.config;
+export function storedLatents(set: LatentSet, stats: LatentSet["stats"] = set.stats): StoredLatents {
+  const { labels } = set, { flip } = set.config;
   return {
     shape: [set.count, ...set.shape],
     labels,

@@ -11,17 +11,20 @@ import type { RunFolder } from "./run_folder.ts";
  *
  * @param work the run; it may call `run.finish` itself.
  * @param onStop called before exiting on a signal, e.g. to restore the terminal.
+ * @param gentle aborted by the first signal instead, so that the work can keep what it has and return; the run is
+ * "stopped" then, and a second signal exits.
  * @returns what `work` returns; its errors pass.
  */
 export async function superviseRun<T>(
   run: RunFolder,
   work: () => Promise<T>,
   onStop?: () => void,
+  gentle?: AbortController,
 ): Promise<T> {
-  const release = stopOnSignals(run, onStop);
+  const release = stopOnSignals(run, onStop, gentle);
   try {
     const result = await work();
-    if (run.status.state !== "done") run.setState("done");
+    if (run.status.state !== "done") run.setState(gentle?.signal.aborted ? "stopped" : "done");
     return result;
   } catch (error) {
     const reason = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
@@ -40,14 +43,20 @@ export async function superviseRun<T>(
  * so that any moment will do.
  *
  * @param onStop called before exiting.
+ * @param gentle aborted by the first signal, which then does nothing else.
  * @returns stops listening.
  */
-export function stopOnSignals(run: RunFolder, onStop?: () => void): () => void {
+export function stopOnSignals(run: RunFolder, onStop?: () => void, gentle?: AbortController): () => void {
   const signals: [Deno.Signal, number][] = Deno.build.os === "windows"
     ? [["SIGINT", 2], ["SIGBREAK", 21]]
     : [["SIGINT", 2], ["SIGTERM", 15], ["SIGHUP", 1]];
   const listeners = signals.map(([signal, number]) => {
     const listener = (): void => {
+      if (gentle && !gentle.signal.aborted) {
+        gentle.abort();
+        console.error("Stopping after this update; once more stops at once.");
+        return;
+      }
       try {
         onStop?.();
         run.setState("stopped");

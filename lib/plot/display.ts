@@ -27,6 +27,15 @@ import { PAGE_COLOURS, SANS_FONT, SPACE_STYLES, withTheme } from "./theme.ts";
 
 export type { MimeBundle, ShowOutput } from "./_redrawn_output.ts";
 
+/** Whether this code runs in a notebook. */
+export function inNotebook(): boolean {
+  try {
+    return Deno.jupyter !== undefined;
+  } catch {
+    return false; // told by an error outside
+  }
+}
+
 /** Shows a figure under the running cell. */
 export async function displayFigure(figure: Figure): Promise<void> {
   await Deno.jupyter.display(figureBundle(figure, `figure-${crypto.randomUUID()}`), { raw: true });

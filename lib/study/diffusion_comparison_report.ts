@@ -16,7 +16,7 @@ import { verdictText } from "./comparison_verdicts.ts";
 import type { DiffusionComparisonConfig } from "./diffusion_comparison_config.ts";
 import type {
   DiffusionComparisonResult,
-  DiffusionSummary,
+  LatentsSummary,
   ScoreSpread,
 } from "./diffusion_comparison_results.ts";
 import type { Spread } from "./spread.ts";
@@ -42,7 +42,7 @@ export function diffusionComparisonReport(
 
 /** A line a kind of latents; bands are one sample standard deviation over the seeds. */
 function series(
-  { label, scores }: DiffusionSummary,
+  { label, scores }: LatentsSummary,
   shown: (score: ScoreSpread) => boolean,
   x: "imagesSeen" | "steps",
 ): LineSeries {
@@ -150,7 +150,7 @@ function stepsSection(
 }
 
 function stepsTable(
-  summary: readonly DiffusionSummary[],
+  summary: readonly LatentsSummary[],
   last: number,
   measure: "frechet" | "dinoFrechet",
   by: string,

@@ -64,7 +64,7 @@ export interface EqualQuality {
 }
 
 /** The trainings of one kind of latents. */
-export interface DiffusionSummary {
+export interface LatentsSummary {
   /** The latents as they were asked for. */
   readonly label: string;
   /** Their samples. */
@@ -88,7 +88,7 @@ export interface DiffusionComparisonResult {
   /** One entry a training. */
   readonly trainings: readonly ComparedDiffusion[];
   /** One entry a kind of latents. */
-  readonly summary: readonly DiffusionSummary[];
+  readonly summary: readonly LatentsSummary[];
   /** Against `vae`; empty without it. */
   readonly equalQuality: readonly EqualQuality[];
   /** What the numbers say about the paper's claims. */
@@ -96,7 +96,7 @@ export interface DiffusionComparisonResult {
 }
 
 /** Mean and spread over the seeds, by latents. */
-export function summarizeDiffusion(trainings: readonly ComparedDiffusion[]): DiffusionSummary[] {
+export function summarizeDiffusion(trainings: readonly ComparedDiffusion[]): LatentsSummary[] {
   return [...new Set(trainings.map(({ label }) => label))].map((label) => {
     const own = trainings.filter((training) => training.label === label);
     const scores = own[0].scores.map(({ imagesSeen, steps, cfgScale }) => {

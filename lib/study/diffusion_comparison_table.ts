@@ -8,7 +8,7 @@ import { verdictText } from "./comparison_verdicts.ts";
 import { spreadText } from "./comparison_table.ts";
 import type {
   DiffusionComparisonResult,
-  DiffusionSummary,
+  LatentsSummary,
   EqualQuality,
   ScoreSpread,
 } from "./diffusion_comparison_results.ts";
@@ -64,7 +64,7 @@ export function diffusionComparisonTable(
 type Measure = "frechet" | "dinoFrechet" | "accuracy";
 
 function overTraining(
-  summary: readonly DiffusionSummary[],
+  summary: readonly LatentsSummary[],
   last: number,
   measure: Measure,
   style: TableStyle,
@@ -80,13 +80,13 @@ function overTraining(
 }
 
 /** Numbers of steps that were scored before the last image; all if there was one checkpoint. */
-function stepsBefore({ scores }: DiffusionSummary, last: number): number[] {
+function stepsBefore({ scores }: LatentsSummary, last: number): number[] {
   const before = scores.filter(({ imagesSeen }) => imagesSeen < last);
   return (before.length > 0 ? before : scores).map(({ steps }) => steps);
 }
 
 function bySteps(
-  summary: readonly DiffusionSummary[],
+  summary: readonly LatentsSummary[],
   last: number,
   measure: Measure,
   style: TableStyle,
@@ -101,7 +101,7 @@ function bySteps(
 }
 
 function scoreTable(
-  summary: readonly DiffusionSummary[],
+  summary: readonly LatentsSummary[],
   shown: (score: ScoreSpread) => boolean,
   title: (score: ScoreSpread) => string,
   measure: Measure,

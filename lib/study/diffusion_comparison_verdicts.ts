@@ -20,7 +20,7 @@ interface Pair {
 }
 
 /** How samples are drawn for a verdict. */
-export interface JudgedSamples {
+export interface SamplingWays {
   /** Steps of the curve over the training. */
   readonly curveSteps: number;
   /** All numbers of steps without guidance. */
@@ -34,7 +34,7 @@ export interface JudgedSamples {
 /** Judges the claims on generation that the trained latents bear on. */
 export function diffusionVerdicts(
   trainings: readonly ComparedDiffusion[],
-  samples: JudgedSamples,
+  samples: SamplingWays,
 ): Verdict[] {
   const of = (label: string) => trainings.filter((training) => training.label === label);
   const pair = (better: string, worse: string, judge: (pair: Pair) => Verdict[]): Verdict[] => {
@@ -60,7 +60,7 @@ export function diffusionVerdicts(
 }
 
 /** SVG against the VAE after each number of images; and with guidance after the last. */
-function fasterTraining(both: Pair, { curveSteps, guidedSteps, cfgScale }: JudgedSamples): Verdict[] {
+function fasterTraining(both: Pair, { curveSteps, guidedSteps, cfgScale }: SamplingWays): Verdict[] {
   const points = curveOf(both.better[0], curveSteps).map(({ imagesSeen }) => imagesSeen);
   const verdicts = points.map((imagesSeen) =>
     lower(
@@ -80,7 +80,7 @@ function fasterTraining(both: Pair, { curveSteps, guidedSteps, cfgScale }: Judge
 }
 
 /** Whether SVG loses less when steps are saved, and whether its few steps are as good as the VAE's many. */
-function fewerSteps({ better, worse }: Pair, { steps }: JudgedSamples): Verdict[] {
+function fewerSteps({ better, worse }: Pair, { steps }: SamplingWays): Verdict[] {
   const few = Math.min(...steps), many = Math.max(...steps);
   if (few === many) return [];
   const at = (training: ComparedDiffusion, count: number): ScoredSamples =>
@@ -102,7 +102,7 @@ function fewerSteps({ better, worse }: Pair, { steps }: JudgedSamples): Verdict[
   ];
 }
 
-function final(claim: string, both: Pair, { curveSteps }: JudgedSamples): Verdict {
+function final(claim: string, both: Pair, { curveSteps }: SamplingWays): Verdict {
   const [{ imagesSeen }] = both.better, [{ label: better }] = both.better, [{ label: worse }] = both.worse;
   return lower(`${claim} (${better} against ${worse})`, both, { imagesSeen, steps: curveSteps, cfgScale: 1 });
 }

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { type HostTensor, rows } from "novae/tensor/mod.ts";
-import { type CompiledAutoencoder, denormalizeLatents, type LatentStats } from "novae/autoencoder/mod.ts";
+import type { HostTensor } from "novae/tensor/mod.ts";
+import type { CompiledAutoencoder, LatentStats } from "novae/autoencoder/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
 import {
   countParameters,
@@ -12,17 +12,19 @@ import {
   ditConfig,
   type DitParams,
   type DitSize,
-  initDiffusionState,
   type LatentSampler,
   openLatentSampler,
   saveDiffusion,
   trainDiffusion,
 } from "novae/diffusion/mod.ts";
-import { encodePng, imageGrid, pathExists, readJson, writeFileAtomic, writeJson } from "novae/io/mod.ts";
+import { pathExists, readJson, writeFileAtomic, writeJson } from "novae/io/mod.ts";
 import { CheckpointStore, type RunFolder, type StageContext } from "novae/experiment/mod.ts";
 import type { StudyConfig } from "./config.ts";
+import { newestState } from "./diffusion_run/checkpoints.ts";
+import { drawImages, labelsInTurn, picture } from "./diffusion_run/samples.ts";
 import type { DiffusionRecord, LossPoint, SampleScore } from "./results.ts";
-import { agreement, type Scorer, type ScoreReference } from "./scorer.ts";
+import { agreement } from "./feature_extractor.ts";
+import type { Scorer, ScoreReference } from "./scorer.ts";
 
 /** Updates between points of the loss curve and lines of the log. */
 const LOG_EVERY = 20;
@@ -91,11 +93,10 @@ export async function generate(
   const { size: _, ...training } = diffusion;
   const settings = { ...training, seed: config.seed };
   const store = new CheckpointStore(run.file("checkpoints", name), { config: { dit, settings } });
-  const like = initDiffusionState(dit, config.seed), latest = await store.latest();
-  const kept = latest === null ? null : await store.load(latest, { weights: like.ema, state: like });
+  const kept = await newestState(store, dit, settings);
   const losses = (kept?.meta.losses ?? []) as LossPoint[];
   // What a killed run logged after its last checkpoint is logged again.
-  const imagesBefore = (latest ?? 0) * diffusion.batchSize;
+  const imagesBefore = (kept?.step ?? 0) * diffusion.batchSize;
   await run.metrics.retain((row) => row.space !== name || Number(row.imagesSeen) <= imagesBefore);
   let trainSec = (kept?.meta.trainSec ?? 0) as number;
 
@@ -193,8 +194,9 @@ async function scoreOnce(
     path = run.file("eval", `${name}.json`);
   if (await pathExists(path)) return await readJson(path) as SampleScore;
   const started = performance.now();
-  const labels = Int32Array.from({ length: samples }, (_, i) => i % classes.length);
-  const z = await request.sampler.sample({
+  const labels = labelsInTurn(samples, classes.length);
+  const drawing = { sampler: request.sampler, decoder: autoencoder, stats: tools.stats };
+  const images = await drawImages(drawing, {
     params: request.params,
     labels,
     seed: config.seed,
@@ -202,11 +204,8 @@ async function scoreOnce(
     shift: timestepShift,
     cfgScale,
   });
-  const images = await autoencoder.decode(denormalizeLatents(z, tools.stats));
   const wallSec = (performance.now() - started) / 1000;
-  const shown = rows(images, 0, Math.min(SHOWN, samples)),
-    scale = Math.max(1, Math.round(64 / autoencoder.imageSize));
-  await writeFileAtomic(run.file("samples", `${name}.png`), await encodePng(imageGrid(shown, 10, { scale })));
+  await writeFileAtomic(run.file("samples", `${name}.png`), await picture(images, SHOWN, 10));
   const features = await scorer.features(images);
   const score: SampleScore = {
     imagesSeen,

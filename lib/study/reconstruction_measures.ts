@@ -12,7 +12,7 @@ import {
   type SetMeasure,
 } from "novae/autoencoder/mod.ts";
 import { type FeatureClassifier, frechetDistance, psnr, ssim } from "novae/evaluation/mod.ts";
-import { toBytes } from "./scorer.ts";
+import { toBytes } from "./feature_extractor.ts";
 
 /** Pixels a side that the window of the structural similarity needs. */
 const SSIM_LEAST = 11;

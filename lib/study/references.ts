@@ -8,7 +8,8 @@ import { knnClassify } from "novae/analysis/mod.ts";
 import type { EncodedImages } from "./encoded_images.ts";
 import { allLabels } from "./latent_space.ts";
 import type { DataRecord, JudgesRecord } from "./results.ts";
-import { agreement, type Scorer, type ScoreReference } from "./scorer.ts";
+import { agreement } from "./feature_extractor.ts";
+import type { Scorer, ScoreReference } from "./scorer.ts";
 
 /**
  * Features of the training and of the held-out images.

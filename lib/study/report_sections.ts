@@ -320,7 +320,7 @@ function measured({ value, standardError }: { value: number; standardError: numb
 }
 
 /** A logarithmic axis where the values span much, so that it has marks. */
-function scaleOf(series: readonly { y: readonly number[] }[]): "log" | "linear" {
+export function scaleOf(series: readonly { y: readonly number[] }[]): "log" | "linear" {
   const values = series.flatMap(({ y }) => [...y]);
   return Math.max(...values) > 8 * Math.min(...values) ? "log" : "linear";
 }

@@ -4,10 +4,17 @@
  *
  * @module
  */
-import { asMatrix, concatRows, type HostTensor, type Matrix, rows } from "novae/tensor/mod.ts";
+import { asMatrix, concatRows, type HostTensor, type Matrix } from "novae/tensor/mod.ts";
 import type { DinoEncoder, DinoFeatures } from "novae/dino/mod.ts";
 import { type FeatureClassifier, fidFromFeatures, FrechetReference } from "novae/evaluation/mod.ts";
 import { CHUNK, type EncodedImages } from "./encoded_images.ts";
+import {
+  classifierExtractor,
+  type FeatureExtractor,
+  inChunks,
+  joinFeatures,
+  toBytes,
+} from "./feature_extractor.ts";
 import type { FrechetPair } from "./results.ts";
 
 /** Images with a way to their DINO features. */
@@ -39,12 +46,12 @@ export interface ScoreReference {
 
 /** Extracts features of images and compares them with those of real ones. */
 export class Scorer {
-  readonly #classifier: FeatureClassifier;
+  readonly #classifier: FeatureExtractor;
   readonly #encoder: DinoEncoder;
 
   /** The extractors are not disposed with the scorer. */
   constructor(classifier: FeatureClassifier, encoder: DinoEncoder) {
-    this.#classifier = classifier;
+    this.#classifier = classifierExtractor(classifier);
     this.#encoder = encoder;
   }
 
@@ -56,9 +63,11 @@ export class Scorer {
   async features(imageUnitBHWC: HostTensor): Promise<ImageFeatures> {
     const count = imageUnitBHWC.shape[0], encoder = this.#encoder;
     function* chunks(): Generator<Chunk> {
-      for (let start = 0; start < count; start += CHUNK) {
-        const images = toBytes(rows(imageUnitBHWC, start, Math.min(start + CHUNK, count)));
+      let start = 0;
+      for (const chunk of inChunks(imageUnitBHWC, CHUNK)) {
+        const images = toBytes(chunk);
         yield { start, images, features: () => encoder.features(images) };
+        start += images.shape[0];
       }
     }
     return await this.#collect(count, chunks());
@@ -93,41 +102,13 @@ export class Scorer {
   }
 
   async #collect(count: number, chunks: Iterable<Chunk>): Promise<ImageFeatures> {
-    const classifier: HostTensor[] = [], dino: HostTensor[] = [], predictions = new Int32Array(count);
+    const classifier: Matrix[] = [], dino: HostTensor[] = [], predictions = new Int32Array(count);
     for (const chunk of chunks) {
-      const { features, probabilities } = await this.#classifier.run(chunk.images);
-      classifier.push(asTensor(features));
-      predictions.set(argmaxRows(probabilities), chunk.start);
+      const extracted = await this.#classifier.extract(chunk.images);
+      classifier.push(extracted.features);
+      predictions.set(extracted.predictions!, chunk.start);
       dino.push((await chunk.features()).clsBD);
     }
-    return { classifier: asMatrix(concatRows(classifier)), dino: asMatrix(concatRows(dino)), predictions };
+    return { classifier: joinFeatures(classifier), dino: asMatrix(concatRows(dino)), predictions };
   }
-}
-
-/** Share of predictions that equal the labels. */
-export function agreement(predictions: ArrayLike<number>, labels: ArrayLike<number>): number {
-  let same = 0;
-  for (let i = 0; i < predictions.length; i++) if (predictions[i] === labels[i]) same++;
-  return same / predictions.length;
-}
-
-function asTensor({ data, rows, cols }: Matrix): HostTensor {
-  return { dtype: "float32", shape: [rows, cols], data: Float32Array.from(data) };
-}
-
-function argmaxRows({ data, rows, cols }: Matrix): Int32Array {
-  return Int32Array.from({ length: rows }, (_, r) => {
-    let best = 0;
-    for (let c = 1; c < cols; c++) if (data[r * cols + c] > data[r * cols + best]) best = c;
-    return best;
-  });
-}
-
-/** Pixels as an 8-bit file would hold them. */
-export function toBytes(imageUnit: HostTensor): HostTensor {
-  const data = new Float32Array(imageUnit.data.length);
-  for (let i = 0; i < data.length; i++) {
-    data[i] = Math.round(255 * Math.min(Math.max(imageUnit.data[i], 0), 1)) / 255;
-  }
-  return { ...imageUnit, data };
 }
