@@ -147,6 +147,29 @@ Deno.test("metrics that come later are averaged over the steps that have them, a
   });
 });
 
+Deno.test("the next batch is prepared when the step before is on its way, and before it has ended", async () => {
+  const order: string[] = [], own = counting(0);
+  await trainLoop({
+    ...own,
+    steps: 3,
+    batch: (step: number) => {
+      order.push(`batch ${step}`);
+      return step;
+    },
+    step: async (state: number, batch: number) => {
+      for (let i = 0; i < 20; i++) await Promise.resolve(); // what a compiled function looks up first
+      order.push(`runs ${batch}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      order.push(`ended ${batch}`);
+      return await own.step(state, batch);
+    },
+  });
+  assert.deepEqual(
+    order.join(", "),
+    "batch 0, runs 0, batch 1, ended 0, runs 1, batch 2, ended 1, runs 2, ended 2",
+  );
+});
+
 /** A training whose state hashes the batches it saw; its loss is the batch's number, NaN from `nanAt` on. */
 function counting(state: number, nanAt = Infinity) {
   const metric = (value: number): Readable => ({

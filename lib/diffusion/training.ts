@@ -5,14 +5,24 @@
  */
 import type { HostTensor } from "novae/tensor/mod.ts";
 import { type DeviceName, disposeTree, peakFlops, read, resolveDevice } from "novae/engine/mod.ts";
-import { type LossGuardState, type TrainLogEntry, trainLoop, type TrainReturn } from "novae/nn/mod.ts";
+import {
+  type DivergenceRule,
+  type LossGuardState,
+  type TrainLogEntry,
+  trainLoop,
+  type TrainReturn,
+} from "novae/nn/mod.ts";
 import type { DitConfig } from "./config.ts";
 import type { DitParams } from "./dit.ts";
 import { trainingFlops } from "./flops.ts";
 import { lossByTime } from "./time_bins.ts";
 import { type DiffusionBatch, diffusionBatches } from "./training_data.ts";
 import type { LatentData, StoredLatents } from "./training_latents.ts";
-import { type DiffusionTrainingInput, parseTrainingSettings } from "./training_settings.ts";
+import {
+  type DiffusionTrainingInput,
+  type DiffusionTrainingSettings,
+  parseTrainingSettings,
+} from "./training_settings.ts";
 import { type DiffusionState, startingState } from "./training_state.ts";
 import { DiffusionUpdate, type LoopState } from "./training_step.ts";
 import { HeldOutLoss, type HeldOutScore } from "./training_validation.ts";
@@ -137,21 +147,12 @@ export interface TrainedDiffusion {
  */
 export async function trainDiffusion(options: TrainDiffusionOptions): Promise<TrainedDiffusion> {
   const { config, evaluate, validation, guard, threads } = options;
-  const settings = parseTrainingSettings(options.settings), { batchSize, divergence } = settings;
+  const settings = parseTrainingSettings(options.settings), { batchSize } = settings;
   const steps = Math.ceil(settings.images / batchSize);
   const toStep = (images: number) => Math.min(Math.max(Math.round(images / batchSize), 1), steps);
   const batch = diffusionBatches(config, options.data, settings);
   const { device } = await resolveDevice(options.device ?? "auto");
   const peak = options.utilisation ? await peakFlops(device, threads) : undefined;
-  const describe = (entry: TrainLogEntry): DiffusionLogEntry => {
-    const flopsPerSec = entry.imagesPerSec * trainingFlops(config, settings.repa);
-    return {
-      ...entry,
-      lossByTime: lossByTime(entry.vectors.timeBins),
-      flopsPerSec,
-      ...(peak && { utilisation: flopsPerSec / peak }),
-    };
-  };
   const heldOut = validation && new HeldOutLoss({
     config,
     data: validation.data,
@@ -161,7 +162,8 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
     threads,
   });
   let validated: DiffusionValidationResult | undefined;
-  const { state, startStep } = startingState(config, settings, steps, options.resume);
+  const startFrom = (state?: DiffusionState) => startingState(config, settings, steps, state);
+  const { state, startStep } = startFrom(options.resume);
   const update = new DiffusionUpdate({ config, settings, device, threads });
   try {
     const end = await trainLoop<LoopState, DiffusionBatch>({
@@ -176,15 +178,15 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
       },
       logEverySteps: options.logEverySteps,
       readEverySteps: options.readEverySteps ?? (HOST_DEVICES.includes(device) ? 1 : 10),
-      onLog: async (entry) => await options.onProgress?.(describe(entry)),
-      divergence: divergence &&
-        { factor: divergence.factor, windowSteps: Math.max(Math.ceil(divergence.window / batchSize), 1) },
+      onLog: async (entry) =>
+        await options.onProgress?.(described(entry, trainingFlops(config, settings.repa), peak)),
+      divergence: divergenceRule(settings),
       guard: guard?.state,
       restore: guard?.restore && (async (goodUntil, diverged) => {
         const found = await guard.restore!(goodUntil);
         if (!found) return null;
         disposeTree(diverged);
-        const restored = startingState(config, settings, steps, found.state);
+        const restored = startFrom(found.state);
         return { state: restored.state, step: restored.startStep, guard: found.guard };
       }),
       onReturn: guard?.onReturn,
@@ -194,11 +196,10 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
         await validation!.run?.(validated);
       }),
       checkpointEverySteps: options.checkpointEveryImages && toStep(options.checkpointEveryImages),
-      onCheckpoint: async (s, at, seen) =>
-        await options.onCheckpoint?.(await read(s), at, {
-          guard: seen,
-          ...(validated?.step === at && { validation: validated }),
-        }),
+      onCheckpoint: async (s, at, seen) => {
+        const notes = { guard: seen, ...(validated?.step === at && { validation: validated }) };
+        await options.onCheckpoint?.(await read(s), at, notes);
+      },
       evaluateAtSteps: evaluate?.at.map(toStep),
       onEvaluate: async (s, at) =>
         await evaluate?.run(await read(s.ema), { step: at, imagesSeen: at * batchSize }),
@@ -215,3 +216,22 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
 
 /** Devices whose tensors lie in host memory. */
 const HOST_DEVICES: readonly string[] = ["cpu", "tfjs-cpu", "tfjs-wasm"];
+
+/** An entry of the log with what only a diffusion training can tell. */
+function described(entry: TrainLogEntry, flopsPerImage: number, peak: number | undefined): DiffusionLogEntry {
+  const flopsPerSec = entry.imagesPerSec * flopsPerImage;
+  return {
+    ...entry,
+    lossByTime: lossByTime(entry.vectors.timeBins),
+    flopsPerSec,
+    ...(peak !== undefined && { utilisation: flopsPerSec / peak }),
+  };
+}
+
+/** The settings' rule, counted in updates. */
+function divergenceRule({ divergence, batchSize }: DiffusionTrainingSettings): DivergenceRule | null {
+  return divergence && {
+    factor: divergence.factor,
+    windowSteps: Math.max(Math.ceil(divergence.window / batchSize), 1),
+  };
+}

@@ -23,7 +23,10 @@ export interface AlignmentSettings {
   readonly hidden: number;
 }
 
-/** When a loss counts as diverged though it is finite: an average over a window far above an earlier one. */
+/**
+ * When a loss counts as diverged though it is finite: an average over a window far above an earlier one. A training can
+ * only go back to a checkpoint from before that window.
+ */
 export interface DivergenceSettings {
   /** How many times the lowest average before is too much, above 1. Default 3. */
   readonly factor: number;
