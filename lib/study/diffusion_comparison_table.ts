@@ -8,8 +8,8 @@ import { verdictText } from "./comparison_verdicts.ts";
 import { spreadText } from "./comparison_table.ts";
 import type {
   DiffusionComparisonResult,
-  LatentsSummary,
   EqualQuality,
+  LatentsSummary,
   ScoreSpread,
 } from "./diffusion_comparison_results.ts";
 import type { Spread } from "./spread.ts";

@@ -41,7 +41,28 @@ export async function newestState(
       `Cannot go on from ${store.folder}: a whole checkpoint is needed, all are damaged up to step ${damaged}`,
     );
   }
-  const settings = parseTrainingSettings(training), like = initDiffusionState(config, settings.seed, settings);
+  return await readState(store, config, training, step);
+}
+
+/** Reads the newest whole checkpoint of an update up to `goodUntil`; null if there is none. */
+export async function stateUpTo(
+  store: CheckpointStore,
+  config: DitConfig,
+  training: DiffusionTrainingInput,
+  goodUntil: number,
+): Promise<KeptState | null> {
+  const step = await store.latest(goodUntil);
+  return step === null ? null : await readState(store, config, training, step);
+}
+
+async function readState(
+  store: CheckpointStore,
+  config: DitConfig,
+  training: DiffusionTrainingInput,
+  step: number,
+): Promise<KeptState> {
+  const settings = parseTrainingSettings(training),
+    like = initDiffusionState(config, settings.seed, settings);
   const { state, meta } = await store.load(step, { weights: like.ema, state: like });
   return { step, state, meta };
 }

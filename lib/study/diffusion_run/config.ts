@@ -52,8 +52,8 @@ export interface ValidationSettings {
 export interface KeepingSettings {
   /** Updates between rows of the metrics; about 200 rows by default, and at least one in 100 updates. */
   readonly logEverySteps: number;
-  /** Updates between reads of the metrics; 1 by default, more waits less for a GPU. */
-  readonly readEverySteps: number;
+  /** Updates between reads of the losses, which wait for the device; null, the default, for what suits it. */
+  readonly readEverySteps: number | null;
   /** Images between checkpoints, rounded up to rows of the metrics; a tenth of the training by default. */
   readonly checkpointEveryImages: number;
   /** Newest checkpoints that are kept, beside the best. Default 2. */
@@ -117,7 +117,7 @@ const evaluation = z.strictObject({
 const validation = z.strictObject({ everyImages: count, images: count.default(1024) });
 const keeping = z.strictObject({
   logEverySteps: count,
-  readEverySteps: count.default(1),
+  readEverySteps: count.nullable().default(null),
   checkpointEveryImages: count,
   keepLast: count.default(2),
 });

@@ -80,6 +80,15 @@ export class CurveLog implements DiffusionCurves {
     return log;
   }
 
+  /** Drops what was measured after an update, which the training will make again. */
+  async discardAfter(step: number): Promise<void> {
+    await this.#metrics.retain((row) => Number(row.step) <= step);
+    for (const list of [this.train, this.validation, this.scores]) {
+      const first = list.findIndex((point) => point.step > step);
+      if (first >= 0) list.length = first;
+    }
+  }
+
   /** Adds a point and its row; does nothing if there is one of this kind and step. */
   add(kind: "train", point: TrainPoint): void;
   add(kind: "validation", point: ValidationPoint): void;

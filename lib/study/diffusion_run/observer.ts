@@ -3,10 +3,20 @@
  *
  * @module
  */
-import { learningRateAt, type TrainDiffusionOptions } from "novae/diffusion/mod.ts";
+import {
+  type CheckpointNotes,
+  type DiffusionGuard,
+  type DiffusionLogEntry,
+  type DiffusionState,
+  type DiffusionValidationResult,
+  learningRateAt,
+  type TrainDiffusionOptions,
+} from "novae/diffusion/mod.ts";
+import type { LossGuardState } from "novae/nn/mod.ts";
 import type { CheckpointStore, RunFolder } from "novae/experiment/mod.ts";
+import { stateUpTo } from "./checkpoints.ts";
 import type { DiffusionRunConfig } from "./config.ts";
-import type { CurveLog, TrainPoint } from "./curves.ts";
+import type { CurveLog } from "./curves.ts";
 import type { SampleEvaluation } from "./evaluation.ts";
 import type { TrainingDisplay } from "./shown.ts";
 
@@ -18,6 +28,8 @@ interface Observed {
   readonly store: CheckpointStore;
   readonly display: TrainingDisplay;
   readonly samples: SampleEvaluation | undefined;
+  /** What the guard against divergence had seen where the training goes on. */
+  readonly guard: LossGuardState | undefined;
   /** Called after samples, so that the report of a long run can be read while it goes on. */
   writeReport(): Promise<void>;
 }
@@ -31,11 +43,12 @@ export class TrainingObserver {
   }
 
   /** What the training calls. */
-  callbacks(): Pick<TrainDiffusionOptions, "onProgress" | "onCheckpoint" | "evaluate"> {
-    const { store, samples, config: { training, evaluation } } = this.#told, { images } = training;
+  callbacks(): Pick<TrainDiffusionOptions, "onProgress" | "onCheckpoint" | "evaluate" | "guard"> {
+    const { samples, config: { training, evaluation } } = this.#told, { images } = training;
     return {
+      guard: this.#guard(),
       onProgress: (entry) => this.#row(entry),
-      onCheckpoint: async (state, step) => await store.save(step, { weights: state.ema, state }),
+      onCheckpoint: (state, step, notes) => this.#checkpoint(state, step, notes),
       evaluate: samples && {
         at: multiples(evaluation.everyImages, images),
         run: async (ema, place) => {
@@ -52,11 +65,47 @@ export class TrainingObserver {
     };
   }
 
-  #row(entry: Parameters<NonNullable<TrainDiffusionOptions["onProgress"]>>[0]): void {
-    const { run, log, display, config: { training } } = this.#told;
-    const { metrics, leftSec, ...measured } = entry, { step, imagesSeen, imagesPerSec } = entry;
-    const learningRate = learningRateAt(training, step - 1);
-    log.add("train", { ...measured, ...metrics, learningRate } as unknown as TrainPoint);
+  /** Takes a measurement on held-out latents. */
+  validated(result: DiffusionValidationResult): void {
+    const { log, display } = this.#told;
+    log.add("validation", result);
+    display.curves(log);
+  }
+
+  /** Keeps a checkpoint; the one with the lowest loss on held-out latents stays beside the newest. */
+  async #checkpoint(
+    state: DiffusionState,
+    step: number,
+    { guard, validation }: CheckpointNotes,
+  ): Promise<void> {
+    const meta = { guard }, score = validation?.loss;
+    await this.#told.store.save(step, { weights: state.ema, state, meta, score });
+  }
+
+  #guard(): DiffusionGuard {
+    const { store, log, display, guard, config: { model, training } } = this.#told;
+    return {
+      state: guard,
+      restore: async (goodUntil) => {
+        const kept = await stateUpTo(store, model, training, goodUntil);
+        if (kept === null) return null;
+        await store.discardAfter(kept.step);
+        return { state: kept.state, guard: kept.meta.guard as LossGuardState };
+      },
+      onReturn: async ({ step, backTo, reason }) => {
+        await log.discardAfter(backTo);
+        const line = `update ${step}: ${reason}; back to update ${backTo}, and on with other batches`;
+        this.#told.run.log(line);
+        display.say(line);
+      },
+    };
+  }
+
+  #row({ metrics, leftSec, vectors: _, ...measured }: DiffusionLogEntry): void {
+    const { run, log, display, config: { training } } = this.#told,
+      { step, imagesSeen, imagesPerSec } = measured;
+    const learningRate = learningRateAt(training, step - 1), { loss, gradNorm, ...losses } = metrics;
+    log.add("train", { ...measured, loss, gradNorm, ...losses, learningRate });
     run.heartbeat(step);
     display.progress({
       ...{ imagesSeen, leftSec, images: training.images },

@@ -22,6 +22,7 @@ import {
   RunFolder,
   superviseRun,
 } from "novae/experiment/mod.ts";
+import type { LossGuardState } from "novae/nn/mod.ts";
 import { hashFile, writeFileAtomic } from "novae/io/mod.ts";
 import { newestState } from "./checkpoints.ts";
 import { type DiffusionRunConfig, type DiffusionRunInput, parseRunSettings } from "./config.ts";
@@ -92,13 +93,18 @@ export interface DiffusionRunResult {
 /** The file of the final weights in a run folder. */
 export const WEIGHTS_FILE = "dit.safetensors";
 
+/** The file of a further average of the weights. */
+export function averageFile(halflifeImages: number): string {
+  return `dit-halflife-${halflifeImages}.safetensors`;
+}
+
 /**
  * Trains a diffusion transformer in a run folder.
  *
  * The folder holds the resolved configuration, the environment, the status, a row of metrics for each log entry,
  * checkpoints, samples with fixed seeds, their scores, a summary and a report. A run that was killed or stopped goes on
- * with `resume` from its newest checkpoint, and on the `cpu` device ends with the same weights. An interrupt (SIGINT)
- * makes a checkpoint and stops; in a notebook the curves of loss and score redraw themselves under the cell.
+ * with `resume` from its newest checkpoint, and on the `cpu` device ends with the same weights. One that diverges goes
+ * back to its last good checkpoint once. An interrupt (SIGINT) makes a checkpoint and stops; in a notebook the curves of loss and score redraw themselves under the cell.
  *
  * @throws NovaeError for anything that a person can mend: settings, latents or checkpoints that cannot be used,
  * divergence, a full disk. The status of the run says `failed` then, and why.
@@ -204,7 +210,11 @@ async function trainIn(place: Place, options: DiffusionRunOptions): Promise<Diff
   const log = await CurveLog.open(run.metrics, kept?.step ?? 0);
   const samples = openSamples(place, options);
   const report = () => writeReport(place, log);
-  const observer = new TrainingObserver({ run, config, log, store, display, samples, writeReport: report });
+  const observer = new TrainingObserver({
+    ...{ run, config, log, store, display, samples },
+    guard: kept?.meta.guard as LossGuardState | undefined,
+    writeReport: report,
+  });
   try {
     const trained = await train(place, options, observer, kept?.state ?? startFrom(config, options));
     if (!trained.stopped) return await finish(place, options, log, trained, started);
@@ -247,7 +257,13 @@ function startFrom(
   { init }: DiffusionRunOptions,
 ): DiffusionState | undefined {
   if (!init) return undefined;
-  return { ...initDiffusionState(model, training.seed), params: init.params, ema: init.params };
+  const initial = initDiffusionState(model, training.seed, training), { params } = init;
+  return {
+    ...initial,
+    params,
+    ema: params,
+    ...(initial.moreEmas && { moreEmas: initial.moreEmas.map(() => params) }),
+  };
 }
 
 async function train(
@@ -256,7 +272,7 @@ async function train(
   observer: TrainingObserver,
   resume: DiffusionState | undefined,
 ): Promise<TrainedDiffusion> {
-  const { model, training, keeping } = config, { batchSize } = training;
+  const { model, training, keeping, validation } = config, { batchSize } = training;
   // At a row of the metrics, so that the means of a resumed training are over the same updates.
   const perRow = keeping.logEverySteps * batchSize;
   return await trainDiffusion({
@@ -266,8 +282,13 @@ async function train(
     device,
     resume,
     signal,
+    utilisation: true,
     logEverySteps: keeping.logEverySteps,
+    readEverySteps: keeping.readEverySteps ?? undefined,
     checkpointEveryImages: Math.ceil(keeping.checkpointEveryImages / perRow) * perRow,
+    ...(latents.heldOut && {
+      validation: { data: latents.heldOut, ...validation, run: (result) => observer.validated(result) },
+    }),
     ...observer.callbacks(),
   });
 }
@@ -280,9 +301,8 @@ async function finish(
   started: number,
 ): Promise<DiffusionRunResult> {
   const { run, config, display } = place, weights = run.file(WEIGHTS_FILE), { record } = latents;
-  await saveDiffusion(weights, {
+  const about = {
     config: config.model,
-    params: trained.ema,
     space: record.space,
     latents: latents.stats,
     metadata: {
@@ -291,7 +311,12 @@ async function finish(
       ...(record.autoencoder !== null && { autoencoder: record.autoencoder }),
       ...(config.init !== null && { init: config.init }),
     },
-  });
+  };
+  await saveDiffusion(weights, { ...about, params: trained.ema });
+  const { moreEmas = [] } = trained.state, { moreEmaHalflivesImages } = config.training;
+  for (const [i, params] of moreEmas.entries()) {
+    await saveDiffusion(run.file(averageFile(moreEmaHalflivesImages[i])), { ...about, params });
+  }
   const sha256 = await hashFile(weights), parameters = countParameters(config.model).learned;
   const summary = summaryOf({ log, parameters, weights: { file: WEIGHTS_FILE, sha256 }, step: trained.step });
   await writeReport(place, log);
