@@ -271,51 +271,54 @@ Deno.test("held-out latents are met at even times: the loss of velocity 0 is the
   });
 });
 
-Deno.test("a training that met a fault goes back once and on with other batches", async () => {
-  const { data, fail } = faulty(someData(20));
-  let kept: { state: DiffusionState; notes: CheckpointNotes } | undefined;
-  const events: unknown[] = [], settings = { images: 64, divergence: null };
-  const options: Partial<TrainDiffusionOptions> = {
-    data,
-    checkpointEveryImages: 16,
-    onCheckpoint: (state, step, notes) => {
-      kept = { state: copied(state), notes };
-      if (step === 4) fail(); // what is read next
-    },
-    guard: {
-      restore: (goodUntil) => {
-        events.push(goodUntil);
-        return Promise.resolve({ state: kept!.state, guard: kept!.notes.guard });
+for (const accumulation of [1, 2]) {
+  const how = accumulation === 1 ? "" : ", in parts too";
+  Deno.test(`a training that met a fault goes back once and on with other batches${how}`, async () => {
+    const { data, fail } = faulty(someData(20));
+    let kept: { state: DiffusionState; notes: CheckpointNotes } | undefined;
+    const events: unknown[] = [], settings = { images: 64, divergence: null, accumulation };
+    const options: Partial<TrainDiffusionOptions> = {
+      data,
+      checkpointEveryImages: 16,
+      onCheckpoint: (state, step, notes) => {
+        kept = { state: copied(state), notes };
+        if (step === 4) fail(); // what is read next
       },
-      onReturn: (event) => void events.push(event),
-    },
-  };
-  const { state, step } = await train(settings, options);
-  assert.equal(step, 8);
-  const { step: at, reason } = events[1] as { step: number; reason: string };
-  assert.match(reason, /^the loss must be finite, got NaN$/);
-  assert.deepEqual(events, [at - 1, { step: at, backTo: 4, reason }]);
-  const undisturbed = await train(settings);
-  assert.ok(flat(state).every(Number.isFinite));
-  assert.notDeepEqual(flat(state.params), flat(undisturbed.state.params), "other batches after the return");
-  assert.equal(kept!.notes.guard.returns, 1);
+      guard: {
+        restore: (goodUntil) => {
+          events.push(goodUntil);
+          return Promise.resolve({ state: kept!.state, guard: kept!.notes.guard });
+        },
+        onReturn: (event) => void events.push(event),
+      },
+    };
+    const { state, step } = await train(settings, options);
+    assert.equal(step, 8);
+    const { step: at, reason } = events[1] as { step: number; reason: string };
+    assert.match(reason, /^the loss must be finite, got NaN$/);
+    assert.deepEqual(events, [at - 1, { step: at, backTo: 4, reason }]);
+    const undisturbed = await train(settings);
+    assert.ok(flat(state).every(Number.isFinite));
+    assert.notDeepEqual(flat(state.params), flat(undisturbed.state.params), "other batches after the return");
+    assert.equal(kept!.notes.guard.returns, 1);
 
-  // The same once more, stopped after the return and gone on with in the manner of a new process.
-  const stop = new AbortController(), again = faulty(someData(20));
-  const stopped = await train(settings, {
-    ...options,
-    data: again.data,
-    onCheckpoint: (state, step, notes) => {
-      kept = { state: copied(state), notes };
-      if (step === 4 && notes.guard.returns === 0) again.fail();
-    },
-    guard: { ...options.guard, onReturn: () => stop.abort() },
-    signal: stop.signal,
+    // The same once more, stopped after the return and gone on with in the manner of a new process.
+    const stop = new AbortController(), again = faulty(someData(20));
+    const stopped = await train(settings, {
+      ...options,
+      data: again.data,
+      onCheckpoint: (state, step, notes) => {
+        kept = { state: copied(state), notes };
+        if (step === 4 && notes.guard.returns === 0) again.fail();
+      },
+      guard: { ...options.guard, onReturn: () => stop.abort() },
+      signal: stop.signal,
+    });
+    assert.deepEqual([stopped.stopped, stopped.step], [true, 5]);
+    const resumed = await train(settings, { resume: kept!.state, guard: { state: kept!.notes.guard } });
+    assert.deepEqual(flat(resumed.state), flat(state));
   });
-  assert.deepEqual([stopped.stopped, stopped.step], [true, 5]);
-  const resumed = await train(settings, { resume: kept!.state, guard: { state: kept!.notes.guard } });
-  assert.deepEqual(flat(resumed.state), flat(state));
-});
+}
 
 /** Latents that come as NaN once. */
 function faulty(data: LatentData): { data: StoredLatents; fail: () => void } {
