@@ -6,6 +6,7 @@
  */
 export * from "./config.ts";
 export * from "./dit.ts";
+export * from "./editing.ts";
 export * from "./export.ts";
 export * from "./guidance.ts";
 export * from "./interpolation.ts";
@@ -18,6 +19,7 @@ export * from "./published_dit.ts";
 export type { DitNaming } from "./published_names.ts";
 export {
   type FollowOptions,
+  type Revision,
   sample,
   type SampleOptions,
   type SamplerProgress,
@@ -32,6 +34,7 @@ export type {
   SampleRequest,
   WeakModel,
 } from "./sampling.ts";
+export * from "./sampling_latency.ts";
 export * from "./sizes.ts";
 export {
   type Sampler,

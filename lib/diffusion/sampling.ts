@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { concatRows, expectShape, type HostTensor, int32, Rng, rows } from "novae/tensor/mod.ts";
+import { concatRows, expectShape, gatherRows, type HostTensor, int32, Rng, rows } from "novae/tensor/mod.ts";
 import { type DeviceName, type DeviceTensor, jit, type Jitted } from "novae/engine/mod.ts";
 import type { DitConfig } from "./config.ts";
 import { dit, type DitParams } from "./dit.ts";
@@ -18,7 +18,13 @@ import {
   isUnguided,
 } from "./guidance.ts";
 import { noiseOf } from "./noise.ts";
-import { type FollowOptions, followVelocity, type SamplerProgress, stepNoiseOf } from "./sampler.ts";
+import {
+  type FollowOptions,
+  followVelocity,
+  type Revision,
+  type SamplerProgress,
+  stepNoiseOf,
+} from "./sampler.ts";
 import { samplerTimes } from "./solvers.ts";
 import { DeviceArithmetic, type Evaluated, type PerSample, perSampleTensor } from "./state_space.ts";
 
@@ -66,8 +72,11 @@ export interface SampleRequest extends Guidance, Omit<FollowOptions, "callback">
   readonly autoguidance?: WeakModel;
   /** Called from time to time with the number of samples done. */
   readonly onProgress?: (done: number, count: number) => void | Promise<void>;
-  /** Called after each step of each batch and awaited; not with workers. */
-  readonly callback?: (progress: LatentProgress) => void | Promise<void>;
+  /**
+   * Called after each step of each batch and awaited; not with workers. Latents that it returns take the place of the
+   * batch's.
+   */
+  readonly callback?: (progress: LatentProgress) => Revision | Promise<Revision>;
 }
 
 /** Draws latents; see {@linkcode openLatentSampler}. */
@@ -174,7 +183,10 @@ export class CompiledLatentSampler implements LatentSampler {
     const first = indices[0], last = labels.length - first;
     return await followVelocity(start, {
       ...request,
-      callback: callback && ((progress) => callback({ ...progress, taps: cut(progress.taps, last), first })),
+      callback: callback && (async (progress) => {
+        const revised = await callback({ ...progress, taps: cut(progress.taps, last), first });
+        return revised && filledUp(revised, Math.min(last, indices.length), indices.length);
+      }),
       arithmetic: this.#arithmetic,
       stepNoise: stepNoiseOf(seed, numbers, shape),
       evaluate: (z, t, duration, index) => this.#evaluate(request, labelsB, z, t, duration, index),
@@ -222,6 +234,12 @@ function cut(taps: SamplerProgress["taps"], count: number): SamplerProgress["tap
   return Object.fromEntries(
     Object.entries(taps).map(([name, value]) => [name, rows(value, 0, Math.min(count, value.shape[0]))]),
   );
+}
+
+/** Latents of a batch, with repetitions of the last where the batch has more. */
+function filledUp(latents: HostTensor, count: number, size: number): HostTensor {
+  expectShape("Cannot go on from a callback's latents", latents.shape, [count, null, null]);
+  return gatherRows(latents, Int32Array.from({ length: size }, (_, k) => Math.min(k, count - 1)));
 }
 
 /**
