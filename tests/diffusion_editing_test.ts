@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs";
 import {
   ditConfig,
+  type DitParams,
   editLatents,
   initDit,
   interpolateNoise,
@@ -37,9 +38,9 @@ const BOX = { row: 0, column: 1, rows: 2, columns: 2 };
 const IN_BOX = [1, 2, 4, 5];
 
 /** Weights under which the velocity depends on latents, time and label: no zero matrix is left. */
-function livelyParams() {
+function livelyParams(): DitParams<HostTensor> {
   const rng = new Rng(11);
-  return mapTree(initDit(rng, CONFIG), isHostTensor, (leaf, path) => {
+  return mapTree<DitParams<HostTensor>>(initDit(rng, CONFIG), isHostTensor, (leaf, path) => {
     const { data, shape } = leaf as HostTensor, extra = rng.split("extra", path).normal(data.length);
     return float32(Float32Array.from(data, (v, i) => v + 0.1 * extra[i]), shape);
   });
@@ -202,7 +203,7 @@ Deno.test("going back and taking a step again keeps the marginals of Gaussian da
   };
   const noise = noiseOf(new Rng(2), Array.from({ length: 100 }, (_, i) => i), [200]);
   const options = { steps: 40, sampler: "heun", repeats: 3, device: "cpu" } as const;
-  const { data } = await sample(velocity, noise, { ...options, seed: 3 });
+  const data = (await sample(velocity, noise, { ...options, seed: 3 })).data as Float32Array;
   const average = data.reduce((a, b) => a + b, 0) / count;
   const deviation = Math.sqrt(data.reduce((a, b) => a + (b - average) ** 2, 0) / count);
   // Five standard errors of 20,000 numbers are 0.018 and 0.0125.
@@ -317,7 +318,7 @@ Deno.test("latencies are medians of the timed samplings, after warming up, by im
     requests.map(({ cfgScale }) => cfgScale),
     Array(2).fill([1, 1, 1, 1, 1, 3, 3, 3, 3, 3]).flat(),
   );
-  assert.deepEqual([...requests[19].labels], [0, 1, 0, 1]);
+  assert.deepEqual(Array.from(requests[19].labels), [0, 1, 0, 1]);
   assert.ok(about.cpu.length > 0);
   assert.deepEqual(about, {
     ...about,
