@@ -1,6 +1,6 @@
 /**
  * What a feature space holds, on plain matrices: moments, principal components, neighbours, linear probes,
- * separability of classes and pictures by UMAP.
+ * separability of classes, their velocities on the path from noise, and pictures by UMAP.
  *
  * @module
  */
@@ -10,6 +10,7 @@ export * from "./labels.ts";
 export * from "./lbfgs.ts";
 export * from "./linear_probe.ts";
 export * from "./matrix.ts";
+export * from "./mixture_velocity.ts";
 export * from "./moments.ts";
 export * from "./neighbor_vote.ts";
 export * from "./pca.ts";
@@ -19,3 +20,4 @@ export * from "./separability.ts";
 export * from "./similarity.ts";
 export * from "./standardized_products.ts";
 export * from "./umap.ts";
+export * from "./velocity_dispersion.ts";

@@ -3,10 +3,45 @@
  *
  * @module
  */
-import { expectShape, float32, type HostTensor } from "novae/tensor/mod.ts";
+import { expectShape, float32, type HostTensor, Rng, rows } from "novae/tensor/mod.ts";
+import type { DitConfig } from "./config.ts";
+import { noiseOf } from "./noise.ts";
+import type { LatentSampler, SampleRequest } from "./sample_request.ts";
 
 /** `linear` as in SVG's figures; `spherical` keeps the norm of the noise, which linear mixing shrinks. */
 export type NoiseInterpolation = "linear" | "spherical";
+
+/** A row of samples between two of one class. */
+export interface RowRequest extends Omit<SampleRequest, "labels" | "noise" | "firstIndex"> {
+  /** Shape of the transformer. */
+  readonly config: DitConfig;
+  /** Label of all of them, in [0, L]. */
+  readonly label: number;
+  /** Number of the first sample under the seed. Default 0. */
+  readonly from?: number;
+  /** Number of the last. Default 1. */
+  readonly to?: number;
+  /** Number of samples S ≥ 2, both ends included. Default 10. */
+  readonly count?: number;
+  /** Default `linear`. */
+  readonly method?: NoiseInterpolation;
+}
+
+/**
+ * Samples of one class whose initial noise goes from one sample's to another's, see {@linkcode interpolateNoise}. The
+ * ends are the samples that {@linkcode LatentSampler.sample} draws with these numbers.
+ *
+ * @param sampler opened for the configuration.
+ * @returns zSNZ [S, N, Z], normalised like the training latents.
+ * @throws RangeError if the label, the count or a setting cannot be used.
+ */
+export async function sampleRow(sampler: LatentSampler, request: RowRequest): Promise<HostTensor> {
+  const { config, label, from = 0, to = 1, count = 10, method, ...rest } = request;
+  const ends = noiseOf(new Rng(rest.seed), [from, to], [config.grid ** 2, config.channels]);
+  const one = (i: number): HostTensor => ({ ...rows(ends, i, i + 1), shape: ends.shape.slice(1) });
+  const noise = interpolateNoise(one(0), one(1), count, method);
+  return await sampler.sample({ ...rest, noise, labels: new Int32Array(count).fill(label) });
+}
 
 /**
  * Noise on the way from one sample's to another's.

@@ -6,6 +6,7 @@
  */
 export * from "./config.ts";
 export * from "./dit.ts";
+export * from "./editing.ts";
 export * from "./export.ts";
 export * from "./flops.ts";
 export * from "./guidance.ts";
@@ -28,12 +29,14 @@ export type {
 } from "./sample_request.ts";
 export {
   type FollowOptions,
+  type Revision,
   sample,
   type SampleOptions,
   type SamplerProgress,
   type SamplerTap,
   type Velocity,
 } from "./sampler.ts";
+export * from "./sampling_latency.ts";
 export * from "./sizes.ts";
 export {
   type Sampler,

@@ -8,7 +8,7 @@ import type { DeviceName } from "novae/engine/mod.ts";
 import type { DitConfig } from "./config.ts";
 import type { DitParams } from "./dit.ts";
 import { checkGuidance, type Guidance, guides } from "./guidance.ts";
-import type { FollowOptions, SamplerProgress } from "./sampler.ts";
+import type { FollowOptions, Revision, SamplerProgress } from "./sampler.ts";
 import { samplerTimes } from "./solvers.ts";
 
 /** How latents are sampled, whatever the model and the request. */
@@ -55,8 +55,11 @@ export interface SampleRequest extends Guidance, Omit<FollowOptions, "callback">
   readonly autoguidance?: WeakModel;
   /** Called from time to time with the number of samples done. */
   readonly onProgress?: (done: number, count: number) => void | Promise<void>;
-  /** Called after each step of each batch and awaited; not with workers. */
-  readonly callback?: (progress: LatentProgress) => void | Promise<void>;
+  /**
+   * Called after each step of each batch and awaited; not with workers. Latents that it returns take the place of the
+   * batch's.
+   */
+  readonly callback?: (progress: LatentProgress) => Revision | Promise<Revision>;
 }
 
 /** Draws latents; see {@linkcode openLatentSampler}. */

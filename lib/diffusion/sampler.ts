@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { type HostTensor, Rng } from "novae/tensor/mod.ts";
+import { expectShape, type HostTensor, Rng } from "novae/tensor/mod.ts";
 import { type DeviceName, jit } from "novae/engine/mod.ts";
 import { noiseOf } from "./noise.ts";
 import { type SamplerName, SAMPLERS, samplerTimes, type SolverOptions, type StepTimes } from "./solvers.ts";
@@ -29,6 +29,9 @@ export type Velocity = (z: tf.Tensor, t: tf.Tensor) => tf.Tensor;
  * (`velocity`); and what that says of the ends of the path, `data = z + (1 − t)·v` and `noise = z − t·v`.
  */
 export type SamplerTap = "z" | "velocity" | "data" | "noise";
+
+/** What a callback may return: nothing, or latents [B, …] to go on from. */
+export type Revision = void | HostTensor;
 
 /** What a callback sees after each step. */
 export interface SamplerProgress {
@@ -60,8 +63,8 @@ export interface FollowOptions extends SolverOptions {
    * Velocities are float32 in both. Default `float32`.
    */
   readonly trajectory?: "float32" | "float64";
-  /** Called after each step and awaited. */
-  readonly callback?: (progress: SamplerProgress) => void | Promise<void>;
+  /** Called after each step and awaited. Latents that it returns take the place of those after the step. */
+  readonly callback?: (progress: SamplerProgress) => Revision | Promise<Revision>;
   /** Intermediates that the callback sees. Default none. */
   readonly taps?: readonly SamplerTap[];
 }
@@ -105,18 +108,27 @@ async function followIn<T>(
   noise: HostTensor,
   request: FollowRequest,
 ): Promise<HostTensor> {
-  const { sampler = "euler", steps, shift } = request;
+  const { sampler = "euler", steps, shift, repeats = 1 } = request;
   const times = samplerTimes(sampler, steps, shift, request);
-  const step = SAMPLERS[sampler].start(space, request, (index) => space.from(request.stepNoise(index)));
+  const noiseAt = (index: number) => space.from(request.stepNoise(index));
+  const step = SAMPLERS[sampler].start(space, request, noiseAt);
   let z = space.from(noise);
   for (let index = 0; index < steps; index++) {
     const at = { index, steps, t: times[index], tNext: times[index + 1] };
-    const before = z, { z: after, velocity } = await step(before, at);
-    z = after;
-    try {
-      await tell(space, request, at, { before, velocity, after });
-    } finally {
-      space.dispose(before, velocity);
+    for (let repeat = 1; repeat <= repeats; repeat++) {
+      const before = z, { z: after, velocity } = await step(before, at);
+      z = after;
+      try {
+        const revised = await tell(space, request, at, { before, velocity, after });
+        if (revised) {
+          expectShape("Cannot go on from a callback's latents", revised.shape, noise.shape);
+          z = space.from(revised);
+          space.dispose(after);
+        }
+      } finally {
+        space.dispose(before, velocity);
+      }
+      if (repeat < repeats) z = await goBack(space, z, at, noiseAt(index + steps * repeat));
     }
   }
   const latents = await space.read(z);
@@ -124,13 +136,24 @@ async function followIn<T>(
   return latents;
 }
 
-/** Calls the callback with the intermediates that it wants. */
+/**
+ * Latents at the start of a step from those at its end: `t/t'·z + √((1 − t)² − (t/t')²(1 − t')²)·noise`, which has the
+ * marginals of the path.
+ */
+async function goBack<T>(space: StateSpace<T>, z: T, { t, tNext }: StepTimes, noise: T): Promise<T> {
+  const kept = t / tNext, added = Math.sqrt((1 - t) ** 2 - (kept * (1 - tNext)) ** 2);
+  const back = await space.combine([z, noise], [kept, added]);
+  space.dispose(z);
+  return back;
+}
+
+/** Calls the callback with the intermediates that it wants; latents that it returned. */
 async function tell<T>(
   space: StateSpace<T>,
   { callback, taps: names = [] }: FollowOptions,
   { index, steps, t, tNext }: StepTimes,
   { before, velocity, after }: { readonly before: T; readonly velocity: T; readonly after: T },
-): Promise<void> {
+): Promise<Revision> {
   if (callback === undefined) return;
   const end = async (duration: number) => {
     const state = await space.combine([before, velocity], [1, duration]), values = await space.read(state);
@@ -145,7 +168,7 @@ async function tell<T>(
     else if (name === "noise") taps.noise = await end(-t);
     else throw new RangeError(`Cannot tap the sampler: it has no "${name}"`);
   }
-  await callback({ step: index + 1, steps, t, tNext, taps });
+  return await callback({ step: index + 1, steps, t, tNext, taps });
 }
 
 /**

@@ -5,7 +5,16 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { concatRows, type HostTensor, int32, mapTree, Rng, rows } from "novae/tensor/mod.ts";
+import {
+  concatRows,
+  expectShape,
+  gatherRows,
+  type HostTensor,
+  int32,
+  mapTree,
+  Rng,
+  rows,
+} from "novae/tensor/mod.ts";
 import {
   type DeviceName,
   type DeviceTensor,
@@ -144,7 +153,10 @@ export class CompiledLatentSampler implements LatentSampler {
     const first = indices[0], last = labels.length - first;
     return await followVelocity(start, {
       ...request,
-      callback: callback && ((progress) => callback({ ...progress, taps: cut(progress.taps, last), first })),
+      callback: callback && (async (progress) => {
+        const revised = await callback({ ...progress, taps: cut(progress.taps, last), first });
+        return revised && filledUp(revised, Math.min(last, indices.length), indices.length);
+      }),
       arithmetic: this.#arithmetic,
       stepNoise: stepNoiseOf(seed, numbers, shape),
       evaluate: (z, t, duration, index) => this.#evaluate(request, weights, [z, labelsB], t, duration, index),
@@ -198,4 +210,10 @@ function cut(taps: SamplerProgress["taps"], count: number): SamplerProgress["tap
   return Object.fromEntries(
     Object.entries(taps).map(([name, value]) => [name, rows(value, 0, Math.min(count, value.shape[0]))]),
   );
+}
+
+/** Latents of a batch, with repetitions of the last where the batch has more. */
+function filledUp(latents: HostTensor, count: number, size: number): HostTensor {
+  expectShape("Cannot go on from a callback's latents", latents.shape, [count, null, null]);
+  return gatherRows(latents, Int32Array.from({ length: size }, (_, k) => Math.min(k, count - 1)));
 }

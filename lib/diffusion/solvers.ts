@@ -43,6 +43,13 @@ export interface SolverOptions extends Partial<Tolerance> {
   readonly diffusionNorm?: number;
   /** Length of the last step of `eulerMaruyama`, which adds no noise, in (0, 1). Default 0.04. */
   readonly lastStepSize?: number;
+  /**
+   * How often each step is taken. In between the latents go back to its start with new noise, so that the rest of them
+   * can take up what a callback put in. Default 1. Not with `dpmpp2m`, whose steps depend on those before.
+   *
+   * *Source*: the resampling of RePaint (Lugmayr et al., arXiv 2201.09865) with jumps of one step.
+   */
+  readonly repeats?: number;
 }
 
 /** A sampler. */
@@ -198,11 +205,15 @@ export function samplerTimes(
     );
   }
   checkSolverOptions(options);
+  const { repeats = 1 } = options;
+  if (name === "dpmpp2m" && repeats !== 1) {
+    throw new RangeError(`Cannot sample: repeats must be 1 with dpmpp2m, got ${repeats}`);
+  }
   return SAMPLERS[name].times?.(steps, shift, options) ?? timeGrid(steps, shift);
 }
 
 function checkSolverOptions(options: SolverOptions): void {
-  const { rtol = 1e-3, atol = 1e-6, diffusionNorm = 1, lastStepSize = 0.04 } = options;
+  const { rtol = 1e-3, atol = 1e-6, diffusionNorm = 1, lastStepSize = 0.04, repeats = 1 } = options;
   const fail = (what: string, got: number) => new RangeError(`Cannot sample: ${what}, got ${got}`);
   const positive = (value: number) => value > 0 && Number.isFinite(value);
   if (!positive(rtol)) throw fail("rtol must be a positive number", rtol);
@@ -211,4 +222,5 @@ function checkSolverOptions(options: SolverOptions): void {
     throw fail("diffusionNorm must be a number of 0 or more", diffusionNorm);
   }
   if (!(lastStepSize > 0 && lastStepSize < 1)) throw fail("lastStepSize must be in (0, 1)", lastStepSize);
+  if (!(Number.isInteger(repeats) && repeats >= 1)) throw fail("repeats must be a positive integer", repeats);
 }

@@ -16,7 +16,7 @@ export const PAGE_SCRIPT = `(() => {
     return layout;
   };
   const drawAll = (mode, width) => Promise.all(plots.map((plot) =>
-    Plotly.react(plot, figures[Number(plot.dataset.figure)].data, layoutOf(plot, mode, width), config)
+    Plotly.react(plot, { ...figures[Number(plot.dataset.figure)], layout: layoutOf(plot, mode, width), config })
   ));
   const mode = () => dark.matches ? "dark" : "light";
   drawAll(mode()).then(() => { document.documentElement.dataset.figuresDrawn = String(plots.length); });

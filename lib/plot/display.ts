@@ -189,6 +189,7 @@ export function figureBundle(figure: Figure, id: string): MimeBundle {
     data: figure.data,
     layout,
     config: { responsive: true, displayModeBar: false },
+    ...figure.frames && { frames: figure.frames },
   };
   return {
     "application/vnd.plotly.v1+json": content,
@@ -229,9 +230,9 @@ function figureHtml(content: JsonObject, id: string, height: number): string {
     await window.novaePlotly;
   }
   const element = document.getElementById(${scriptJson(id)});
-  const { data, layout, config } = ${scriptJson(content)};
+  const figure = ${scriptJson(content)};
   element.replaceChildren();
-  await window.Plotly.newPlot(element, data, layout, config);
+  await window.Plotly.newPlot(element, figure);
 })();
 </script>`;
 }

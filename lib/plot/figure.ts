@@ -10,12 +10,14 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 /** A Plotly trace, layout or part of one. */
 export type JsonObject = { readonly [key: string]: Json };
 
-/** A Plotly figure: `Plotly.newPlot(element, figure.data, figure.layout)` draws it. */
+/** A Plotly figure: `Plotly.newPlot(element, figure)` draws it. */
 export interface Figure {
   /** Traces, drawn in this order. */
   readonly data: readonly JsonObject[];
   /** Axes, legend and size, without a template. */
   readonly layout: JsonObject;
+  /** What an animation shows in turn: traces, and parts of the layout, under a name. */
+  readonly frames?: readonly JsonObject[];
 }
 
 /** What every figure can be told. */

@@ -5,6 +5,7 @@
  *
  * @module
  */
+export * from "./animation.ts";
 export * from "./bar_chart.ts";
 export * from "./class_scatter.ts";
 export * from "./display.ts";
@@ -16,5 +17,8 @@ export * from "./patch_maps.ts";
 export * from "./raster.ts";
 export * from "./reconstruction_grid.ts";
 export * from "./report.ts";
+export * from "./sample_panel.ts";
 export * from "./table_text.ts";
 export * from "./theme.ts";
+export * from "./training_curve.ts";
+export * from "./vector_field.ts";
