@@ -190,6 +190,35 @@ Deno.test("an average beside others, and a projector beside the transformer, cha
   );
 });
 
+Deno.test("features come with the latents of their images, and logit-normal times from the normal that is asked for", async () => {
+  const count = 50,
+    numbered = (width: number) =>
+      float32(Float32Array.from({ length: count * 4 * width }, (_, i) => Math.floor(i / (4 * width))), [
+        count,
+        4,
+        width,
+      ]);
+  const data = { latents: numbered(3), labels: new Int32Array(count), features: numbered(FEATURES) };
+  const batch = diffusionBatches(
+    CONFIG,
+    data,
+    parseTrainingSettings({
+      images: 2000,
+      batchSize: 2000,
+      repa: REPA,
+      timeDistribution: "logitNormal",
+      logitNormal: { mean: -1, std: 0.5 },
+    }),
+  );
+  const { dataBNZ, featuresBND, tB } = await batch(0);
+  assert.deepEqual(featuresBND!.shape, [2000, 4, FEATURES]);
+  for (let i = 0; i < 2000; i++) assert.equal(featuresBND!.data[i * 4 * FEATURES], dataBNZ.data[i * 12]);
+  const logits = Array.from(tB.data, (t) => Math.log(t / (1 - t)));
+  const mean = logits.reduce((a, b) => a + b) / 2000;
+  const std = Math.sqrt(logits.reduce((sum, v) => sum + (v - mean) ** 2, 0) / 2000);
+  assert.ok(Math.abs(mean + 1) < 0.05 && Math.abs(std - 0.5) < 0.04, `mean ${mean}, deviation ${std}`);
+});
+
 Deno.test("alignment trains the projector: tokens turn towards the features", async () => {
   const { entries } = await logged({ images: 2400, learningRate: 4e-3, repa: REPA }, { logEverySteps: 60 });
   const values = entries.map(({ metrics }) => metrics.alignmentLoss);
@@ -274,7 +303,7 @@ Deno.test("held-out latents are met at even times: the loss of velocity 0 is the
 Deno.test("a training that met a fault goes back once and on with other batches", async () => {
   const { data, fail } = faulty(someData(20));
   let kept: { state: DiffusionState; notes: CheckpointNotes } | undefined;
-  const events: unknown[] = [], settings = { images: 64, divergence: null };
+  const events: unknown[] = [], settings = { images: 64, divergence: null, accumulation: 2 };
   const options: Partial<TrainDiffusionOptions> = {
     data,
     checkpointEveryImages: 16,

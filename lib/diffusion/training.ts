@@ -186,6 +186,7 @@ export async function trainDiffusion(options: TrainDiffusionOptions): Promise<Tr
         const found = await guard.restore!(goodUntil);
         if (!found) return null;
         disposeTree(diverged);
+        update.forget();
         const restored = startFrom(found.state);
         return { state: restored.state, step: restored.startStep, guard: found.guard };
       }),

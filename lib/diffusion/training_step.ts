@@ -244,10 +244,15 @@ export class DiffusionUpdate {
     return await this.#apply(state, sum, rates);
   }
 
-  /** Releases what was compiled and the memory between updates. */
-  async dispose(): Promise<void> {
+  /** Releases the memory between updates: 0 times a gradient that is not finite would not be 0. */
+  forget(): void {
     disposeTree(this.#sum);
     this.#sum = null;
+  }
+
+  /** Releases what was compiled and the memory between updates. */
+  async dispose(): Promise<void> {
+    this.forget();
     for (const compiled of [this.#whole, this.#add, this.#apply]) await compiled.dispose();
   }
 }
