@@ -244,7 +244,7 @@ export class DiffusionUpdate {
     return await this.#apply(state, sum, rates);
   }
 
-  /** Drops what is left of the last update: gradients that are not finite would stay so, times 0. */
+  /** Releases the memory between updates: 0 times a gradient that is not finite would not be 0. */
   forget(): void {
     disposeTree(this.#sum);
     this.#sum = null;
