@@ -55,7 +55,7 @@ function applyOne(config: Group, override: string, what: string): void {
     throw unknownKey(config, path, what);
   }
   const existing = group[last];
-  if (isBranch(existing) && !Array.isArray(existing)) {
+  if (isBranch(existing) && !Array.isArray(existing) && text !== "null") {
     if (typeof existing.name !== "string") {
       const inside = Object.keys(existing).map((key) => `${path}.${key}`).join(", ");
       throw new ConfigError(`Cannot change ${what}: "${path}" is a group; set one of ${inside}`);
