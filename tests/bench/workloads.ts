@@ -16,7 +16,7 @@ import { initVit, vit, type VitConfig, type VitParams } from "novae/dino/mod.ts"
 import { constantTree, type DeviceName, disposeTree, jit, type Jitted, read } from "novae/engine/mod.ts";
 import { ditSample, ditStep, trainingLoop } from "./diffusion.ts";
 import { encode, type EncodingNetworks } from "./encoding.ts";
-import { float32, type HostTensor, int32, Rng, scalar, sizeOf } from "novae/tensor/mod.ts";
+import { float32, type HostTensor, Rng, scalar, sizeOf } from "novae/tensor/mod.ts";
 
 /** Sizes of a workload; torch_step.py reads the same. */
 export interface WorkloadSpec {

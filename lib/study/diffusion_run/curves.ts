@@ -58,8 +58,18 @@ export interface DiffusionCurves {
   readonly scores: readonly ScorePoint[];
 }
 
+/** What each kind of row holds. */
+export interface CurvePoint {
+  /** Means over updates. */
+  readonly train: TrainPoint;
+  /** Loss on held-out latents. */
+  readonly validation: ValidationPoint;
+  /** Score of samples. */
+  readonly evaluation: ScorePoint;
+}
+
 /** Kinds of rows. */
-export type RowKind = "train" | "validation" | "evaluation";
+export type RowKind = keyof CurvePoint;
 
 /** Collects what is measured and keeps it in `metrics.jsonl`; nothing of one step and kind comes twice. */
 export class CurveLog implements DiffusionCurves {
@@ -90,10 +100,7 @@ export class CurveLog implements DiffusionCurves {
   }
 
   /** Adds a point and its row; does nothing if there is one of this kind and step. */
-  add(kind: "train", point: TrainPoint): void;
-  add(kind: "validation", point: ValidationPoint): void;
-  add(kind: "evaluation", point: ScorePoint): void;
-  add(kind: RowKind, point: TrainPoint | ValidationPoint | ScorePoint): void {
+  add<K extends RowKind>(kind: K, point: CurvePoint[K]): void {
     const list = this.#list(kind) as TrainingPlace[];
     if (list.some(({ step }) => step === point.step)) return;
     list.push(point);

@@ -16,3 +16,4 @@ export * from "./run.ts";
 export * from "./samples.ts";
 export * from "./shown.ts";
 export * from "./summary.ts";
+export * from "./weights.ts";

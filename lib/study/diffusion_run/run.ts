@@ -9,8 +9,6 @@ import {
   countParameters,
   type DiffusionState,
   type DitParams,
-  initDiffusionState,
-  saveDiffusion,
   trainDiffusion,
   type TrainedDiffusion,
 } from "novae/diffusion/mod.ts";
@@ -23,7 +21,7 @@ import {
   superviseRun,
 } from "novae/experiment/mod.ts";
 import type { LossGuardState } from "novae/nn/mod.ts";
-import { hashFile, writeFileAtomic } from "novae/io/mod.ts";
+import { writeFileAtomic } from "novae/io/mod.ts";
 import { newestState } from "./checkpoints.ts";
 import { type DiffusionRunConfig, type DiffusionRunInput, parseRunSettings } from "./config.ts";
 import { CurveLog, type DiffusionCurves } from "./curves.ts";
@@ -35,14 +33,7 @@ import { diffusionReport } from "./report.ts";
 import type { SampleDecoder } from "./samples.ts";
 import { endLine, openDisplay, type TrainingDisplay } from "./shown.ts";
 import { type DiffusionSummary, summaryOf } from "./summary.ts";
-
-/** Weights that a training starts from. */
-export interface StartingWeights {
-  /** The weights. */
-  readonly params: DitParams<HostTensor>;
-  /** Hash of their file. */
-  readonly hash: string;
-}
+import { saveWeights, startFrom, type StartingWeights } from "./weights.ts";
 
 /** What {@linkcode runDiffusionTraining} needs. */
 export interface DiffusionRunOptions extends DiffusionRunInput {
@@ -88,14 +79,6 @@ export interface DiffusionRunResult {
   readonly curves: DiffusionCurves;
   /** What `summary.json` holds; null as long as the run has not ended. */
   readonly summary: DiffusionSummary | null;
-}
-
-/** The file of the final weights in a run folder. */
-export const WEIGHTS_FILE = "dit.safetensors";
-
-/** The file of a further average of the weights. */
-export function averageFile(halflifeImages: number): string {
-  return `dit-halflife-${halflifeImages}.safetensors`;
 }
 
 /**
@@ -216,7 +199,7 @@ async function trainIn(place: Place, options: DiffusionRunOptions): Promise<Diff
     writeReport: report,
   });
   try {
-    const trained = await train(place, options, observer, kept?.state ?? startFrom(config, options));
+    const trained = await train(place, options, observer, kept?.state ?? startFrom(config, options.init));
     if (!trained.stopped) return await finish(place, options, log, trained, started);
     await writeReport(place, log);
     await display.finish(endLine(run.name, true, trained.step, (performance.now() - started) / 1000));
@@ -249,21 +232,6 @@ function openSamples(
   }
   if (!judge) display.say("no judge is given: samples are pictured, Fréchet distances are left out");
   return new SampleEvaluation({ run, config, stats, decoder, judge, device });
-}
-
-/** The state before the first update, where weights are given. */
-function startFrom(
-  { model, training }: DiffusionRunConfig,
-  { init }: DiffusionRunOptions,
-): DiffusionState | undefined {
-  if (!init) return undefined;
-  const initial = initDiffusionState(model, training.seed, training), { params } = init;
-  return {
-    ...initial,
-    params,
-    ema: params,
-    ...(initial.moreEmas && { moreEmas: initial.moreEmas.map(() => params) }),
-  };
 }
 
 async function train(
@@ -300,25 +268,9 @@ async function finish(
   trained: TrainedDiffusion,
   started: number,
 ): Promise<DiffusionRunResult> {
-  const { run, config, display } = place, weights = run.file(WEIGHTS_FILE), { record } = latents;
-  const about = {
-    config: config.model,
-    space: record.space,
-    latents: latents.stats,
-    metadata: {
-      settings: JSON.stringify(config.training),
-      dataset: record.data.hash,
-      ...(record.autoencoder !== null && { autoencoder: record.autoencoder }),
-      ...(config.init !== null && { init: config.init }),
-    },
-  };
-  await saveDiffusion(weights, { ...about, params: trained.ema });
-  const { moreEmas = [] } = trained.state, { moreEmaHalflivesImages } = config.training;
-  for (const [i, params] of moreEmas.entries()) {
-    await saveDiffusion(run.file(averageFile(moreEmaHalflivesImages[i])), { ...about, params });
-  }
-  const sha256 = await hashFile(weights), parameters = countParameters(config.model).learned;
-  const summary = summaryOf({ log, parameters, weights: { file: WEIGHTS_FILE, sha256 }, step: trained.step });
+  const { run, config, display } = place, weights = await saveWeights(run, config, latents, trained);
+  const parameters = countParameters(config.model).learned;
+  const summary = summaryOf({ log, parameters, weights, step: trained.step });
   await writeReport(place, log);
   await run.finish(summary);
   await display.finish(endLine(run.name, false, trained.step, (performance.now() - started) / 1000));
