@@ -50,7 +50,9 @@ async function rowsOf(run: string): Promise<Row[]> {
 
 /** Rows without what depends on the clock. */
 async function timeless(run: string): Promise<unknown[]> {
-  return (await rowsOf(run)).map(({ wallSec: _, imagesPerSec: __, flopsPerSec: ___, ...row }) => row);
+  return (await rowsOf(run)).map(
+    ({ wallSec: _, imagesPerSec: __, flopsPerSec: ___, utilisation: ____, ...row }) => row,
+  );
 }
 
 async function stateOf(run: string): Promise<{ state: string; error: string | null }> {

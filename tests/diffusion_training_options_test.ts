@@ -486,3 +486,12 @@ function copied(state: DiffusionState): DiffusionState {
 function flat(tree: unknown): number[] {
   return flattenTree<HostTensor>(tree, isHostTensor).flatMap((leaf) => [...leaf.value.data]);
 }
+
+Deno.test("a transformer without classes is trained without labels", async () => {
+  const config = { ...CONFIG, classes: 0 }, { latents, labels } = someData(20);
+  const trained = async (given: ArrayLike<number>) =>
+    flat((await train({ images: 16 }, { config, data: { latents, labels: given } })).state);
+  const state = await trained(labels);
+  assert.ok(state.every(Number.isFinite));
+  assert.deepEqual(await trained(new Int32Array(20).fill(7)), state, "whatever the labels are");
+});

@@ -56,7 +56,7 @@ export function diffusionBatches(
     const mirrored = drawMirrored(rng, step, batchSize, stored.flip);
     const dataBNZ = await stored.read(indices, mirrored);
     const dropped = rng.split("drop", step).uniform(batchSize);
-    const labels = indices.map((i, k) => dropped[k] < labelDropout ? config.classes : data.labels[i]);
+    const labels = indices.map((i, k) => dropped[k] < labelDropout ? config.classes : stored.labels[i]);
     const times = sampleTimes(
       rng.split("time", step),
       batchSize,

@@ -45,14 +45,14 @@ export interface StoredFeatures {
 }
 
 /**
- * Latents in the form in which they are read.
+ * Latents in the form in which they are read. A model without classes has no use for labels: all become the null label.
  *
  * @throws DataError if latents and labels do not fit each other or the configuration.
  */
 export function trainingLatents(config: DitConfig, data: LatentData | StoredLatents): StoredLatents {
   const stored = "latents" in data ? inMemory(data) : data;
   expectFitting(config, stored);
-  return stored;
+  return config.classes > 0 ? stored : { ...stored, labels: new Int32Array(stored.shape[0]) };
 }
 
 /** @throws DataError if latents or features are not of rank 3 and float32. */
@@ -105,6 +105,7 @@ function expectFitting(config: DitConfig, { shape, labels }: StoredLatents): voi
   if (labels.length !== count) {
     throw new DataError(`Cannot train on latents: ${count} labels are needed, got ${labels.length}`);
   }
+  if (config.classes === 0) return;
   for (let i = 0; i < count; i++) {
     if (Number.isInteger(labels[i]) && labels[i] >= 0 && labels[i] < config.classes) continue;
     throw new DataError(

@@ -30,7 +30,10 @@ export interface AlignmentSettings {
 export interface DivergenceSettings {
   /** How many times the lowest average before is too much, above 1. Default 3. */
   readonly factor: number;
-  /** Images over which the loss is averaged. Default 10,000. */
+  /**
+   * Images over which the loss is averaged. Default: a twentieth of the training, but at least 20 updates and at most
+   * 10,000 images.
+   */
   readonly window: number;
 }
 
@@ -95,7 +98,7 @@ const logitNormal = z.strictObject({
 
 const divergence = z.strictObject({
   factor: z.number().gt(1).default(3),
-  window: z.number().positive().default(10_000),
+  window: z.number().positive().optional(),
 }).readonly();
 
 const schema = z.strictObject({
@@ -135,18 +138,6 @@ export type DiffusionTrainingInput =
   };
 
 /**
- * The values of settings that trainings before them had, to complete the resolved configuration of an older checkpoint.
- */
-export const FORMER_TRAINING_SETTINGS = {
-  accumulation: 1,
-  moreEmaHalflivesImages: [],
-  logitNormal: { mean: 0, std: 1 },
-  cosineLossWeight: 0,
-  repa: null,
-  divergence: { factor: 3, window: 10_000 },
-} as const satisfies Partial<DiffusionTrainingSettings>;
-
-/**
  * Fills in defaults and checks all values.
  *
  * @throws ConfigError naming the first value that cannot be used.
@@ -158,12 +149,14 @@ export function parseTrainingSettings(input: DiffusionTrainingInput): DiffusionT
     const where = issue.path.length > 0 ? ` at "${issue.path.join(".")}"` : "";
     throw new ConfigError(`Cannot use the diffusion training's settings${where}: ${issue.message}`);
   }
-  const { batchSize, accumulation } = parsed.data;
+  const { images, batchSize, accumulation, divergence } = parsed.data;
   if (batchSize % accumulation !== 0) {
     throw new ConfigError(
       `Cannot use the diffusion training's settings: accumulation must divide the batch size ${batchSize}, ` +
         `got ${accumulation}`,
     );
   }
-  return parsed.data;
+  if (divergence === null) return { ...parsed.data, divergence };
+  const window = Math.min(Math.max(images / 20, 20 * batchSize), 10_000);
+  return { ...parsed.data, divergence: { window, ...divergence } };
 }

@@ -67,7 +67,7 @@ export class HeldOutLoss {
     this.#data = trainingLatents(config, data);
     const count = this.#data.shape[0];
     this.#indices = Int32Array.from({ length: images }, (_, i) => Math.floor(i * count / images));
-    this.#labels = this.#indices.map((index) => data.labels[index]);
+    this.#labels = this.#indices.map((index) => this.#data.labels[index]);
     this.#times = Float32Array.from(
       this.#noise.split("times").permutation(images),
       (place) => (place + 0.5) / images,

@@ -56,7 +56,7 @@ export interface KeepingSettings {
   readonly readEverySteps: number | null;
   /** Images between checkpoints, rounded up to rows of the metrics; a tenth of the training by default. */
   readonly checkpointEveryImages: number;
-  /** Newest checkpoints that are kept, beside the best. Default 2. */
+  /** Newest checkpoints that are kept, beside the best. Default 3. */
   readonly keepLast: number;
 }
 
@@ -119,7 +119,7 @@ const keeping = z.strictObject({
   logEverySteps: count,
   readEverySteps: count.nullable().default(null),
   checkpointEveryImages: count,
-  keepLast: count.default(2),
+  keepLast: count.default(3),
 });
 const schema = z.strictObject({
   model: z.unknown(),
