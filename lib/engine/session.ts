@@ -34,6 +34,9 @@ export interface SessionOptions {
 /** It would undo transposes that the recording chose because they are faster. */
 const DISABLED_OPTIMIZERS = "MatmulTransposeFusion";
 
+/** It leaves out the deviations of a normalisation behind a sum, which gradients need: runs then miss an input. */
+const DISABLED_ON_GPUS = "SkipLayerNormFusion";
+
 /** Half the logical processors: hyper-threads share the vector units that matter here. */
 export function defaultThreads(): number {
   const logical = navigator.hardwareConcurrency;
@@ -63,6 +66,7 @@ export async function createSession(
       enableMemPattern: false,
       logSeverityLevel: 3,
       preferredOutputLocation: options.outputs ?? "cpu",
+      extra: { optimization: { disable_specified_optimizers: DISABLED_ON_GPUS } },
     });
   } catch (error) {
     throw new DeviceError(`Cannot compile for device ${device}: ${messageOf(error)}`, { cause: error });

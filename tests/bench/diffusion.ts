@@ -14,7 +14,7 @@ import {
 import { type DeviceName, jit } from "novae/engine/mod.ts";
 import { CheckpointStore } from "novae/experiment/mod.ts";
 import { float32, int32, Rng, scalar } from "novae/tensor/mod.ts";
-import { CHANNELS, CLASSES, normal, training, type Workload, type WorkloadSpec } from "./workloads.ts";
+import { CHANNELS, CLASSES, normal, training, type Workload, type WorkloadSpec } from "./workload.ts";
 
 /** The transformer of a workload. */
 function configOf({ grid, width, depth, heads, latents = CHANNELS, published }: WorkloadSpec): DitConfig {

@@ -4,7 +4,7 @@ import { DinoEncoder, initVit, VIT_SIZES } from "novae/dino/mod.ts";
 import type { DeviceName } from "novae/engine/mod.ts";
 import { shippedModel } from "novae/study/mod.ts";
 import { float32, type HostTensor, Rng } from "novae/tensor/mod.ts";
-import type { Workload, WorkloadSpec } from "./workloads.ts";
+import type { Workload, WorkloadSpec } from "./workload.ts";
 
 /** Networks of the paper, with random weights, or those shipped for `solids`. */
 export type EncodingNetworks = "published" | "shipped";

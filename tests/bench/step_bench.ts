@@ -15,7 +15,8 @@
 import { parseArgs } from "node:util";
 import type { DeviceName } from "novae/engine/mod.ts";
 import { describeEnvironment, TextTable } from "novae/experiment/mod.ts";
-import { type ComparedWorkload, WORKLOADS, type WorkloadSpec } from "./workloads.ts";
+import type { WorkloadSpec } from "./workload.ts";
+import { type ComparedWorkload, WORKLOADS } from "./workloads.ts";
 
 /** What a worker reports. */
 interface Measurement {
