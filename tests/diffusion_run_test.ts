@@ -265,7 +265,10 @@ Deno.test("a training starts from its own weights and from published ones, and r
       from("tests/golden/published_dit/norm.pt"),
       /must be 9, 5, 3 as those of the latents, got 9, 3, 3/,
     );
-    await isRefused(from(`${root}/five.npz`), /Cannot read weights .*five\.npz: it must be a checkpoint of torch\.save/);
+    await isRefused(
+      from(`${root}/five.npz`),
+      /Cannot read weights .*five\.npz: it must be a checkpoint of torch\.save/,
+    );
   }));
 
 Deno.test("a dry run prints every setting, the parameters and the memory, and writes nothing", () =>
