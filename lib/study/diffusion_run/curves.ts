@@ -4,7 +4,7 @@
  * @module
  */
 import type { FrechetResult } from "novae/evaluation/mod.ts";
-import type { MetricsLog, MetricsRecord } from "novae/experiment/mod.ts";
+import type { MetricsLog } from "novae/experiment/mod.ts";
 
 /** Where in a training something was measured. */
 export interface TrainingPlace {
@@ -58,18 +58,18 @@ export interface DiffusionCurves {
   readonly scores: readonly ScorePoint[];
 }
 
-/** What each kind of row holds. */
-export interface CurvePoint {
-  /** Means over updates. */
+/** What rows of each kind hold. */
+export interface PointOf {
+  /** Means of updates. */
   readonly train: TrainPoint;
-  /** Loss on held-out latents. */
+  /** A loss on held-out latents. */
   readonly validation: ValidationPoint;
-  /** Score of samples. */
+  /** A score of samples. */
   readonly evaluation: ScorePoint;
 }
 
 /** Kinds of rows. */
-export type RowKind = keyof CurvePoint;
+export type RowKind = keyof PointOf;
 
 /** Collects what is measured and keeps it in `metrics.jsonl`; nothing of one step and kind comes twice. */
 export class CurveLog implements DiffusionCurves {
@@ -100,11 +100,11 @@ export class CurveLog implements DiffusionCurves {
   }
 
   /** Adds a point and its row; does nothing if there is one of this kind and step. */
-  add<K extends RowKind>(kind: K, point: CurvePoint[K]): void {
+  add<K extends RowKind>(kind: K, point: PointOf[K]): void {
     const list = this.#list(kind) as TrainingPlace[];
     if (list.some(({ step }) => step === point.step)) return;
     list.push(point);
-    this.#metrics.append({ kind, ...point } as MetricsRecord);
+    this.#metrics.append({ kind, ...point });
   }
 
   #list(kind: RowKind): TrainingPlace[] | undefined {

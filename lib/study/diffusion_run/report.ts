@@ -33,8 +33,8 @@ const short = (hash: string | null) => hash === null ? "none" : `\`${hash.slice(
 /** The report as one self-contained page. */
 export async function diffusionReport(content: DiffusionReportContent): Promise<string> {
   const { run, config, curves, device } = content, { latents, training, model } = config;
-  const seen = curves.train.at(-1)?.imagesSeen ?? 0, { learned } = countParameters(model);
-  const pictures = await samplePictures(content);
+  const { learned } = countParameters(model);
+  const pictures = await samplePictures(content), seen = imagesSeen(curves);
   return reportPage({
     title: `Diffusion transformer on ${seriesLabel(latents.space)} latents`,
     subtitle:
@@ -55,6 +55,11 @@ export async function diffusionReport(content: DiffusionReportContent): Promise<
       `Run \`${run.name}\`, seed ${training.seed}. Rows of all curves are in \`metrics.jsonl\`, numbers in ` +
       "`summary.json` beside this page.",
   });
+}
+
+/** Training images up to the last measurement. */
+function imagesSeen({ train, validation, scores }: DiffusionCurves): number {
+  return Math.max(...[train, validation, scores].map((points) => points.at(-1)?.imagesSeen ?? 0));
 }
 
 function abstract({ curves, config }: DiffusionReportContent, seen: number, images: number): string {
@@ -88,14 +93,14 @@ interface SamplePicture extends TrainingPlace {
 }
 
 /** At most six pictures, evenly spread: the first rows, and the last one in full. */
-async function samplePictures({ run, config, curves }: DiffusionReportContent): Promise<SamplePicture[]> {
+async function samplePictures({ run, config }: DiffusionReportContent): Promise<SamplePicture[]> {
   const { batchSize } = config.training, found: SamplePicture[] = [];
-  const last = curves.train.at(-1)?.step ?? 0, names = [];
+  const names = [];
   if (config.decoder === null || !await pathExists(run.file("samples"))) return [];
   for await (const { name } of Deno.readDir(run.file("samples"))) names.push(name);
   for (const name of names.sort()) {
     const step = Number(/^step-(\d+)\.png$/.exec(name)?.[1] ?? NaN);
-    if (!(step <= last)) continue;
+    if (Number.isNaN(step)) continue;
     const png = await Deno.readFile(run.file("samples", `${stepName(step)}.png`));
     found.push({ step, imagesSeen: step * batchSize, png });
   }
@@ -153,7 +158,7 @@ function lossSection({ config, curves }: DiffusionReportContent): Section {
       (training.timestepShift !== 1 || training.timeDistribution !== "uniform"
         ? " Times are not drawn uniformly, so that its level depends on their distribution."
         : ""),
-    n: `${number(training.images)} training images of ${number(config.latents.count)}` +
+    n: `${number(imagesSeen(curves))} training images, drawn from ${number(config.latents.count)}` +
       (measured ? `, ${number(Math.min(validation.images, heldOut.count))} held out` : ""),
     figure: lossFigure(curves),
   }];

@@ -4,82 +4,20 @@
  *
  * @module
  */
-import { ConfigError, type HostTensor } from "novae/tensor/mod.ts";
-import {
-  countParameters,
-  type DiffusionState,
-  type DitParams,
-  trainDiffusion,
-  type TrainedDiffusion,
-} from "novae/diffusion/mod.ts";
-import { type DeviceName, resolveDevice } from "novae/engine/mod.ts";
-import {
-  CheckpointStore,
-  type DeviceChoice,
-  listRuns,
-  RunFolder,
-  superviseRun,
-} from "novae/experiment/mod.ts";
+import { type DiffusionState, trainDiffusion, type TrainedDiffusion } from "novae/diffusion/mod.ts";
+import { resolveDevice } from "novae/engine/mod.ts";
+import { CheckpointStore, superviseRun } from "novae/experiment/mod.ts";
 import type { LossGuardState } from "novae/nn/mod.ts";
-import { writeFileAtomic } from "novae/io/mod.ts";
 import { newestState } from "./checkpoints.ts";
-import { type DiffusionRunConfig, type DiffusionRunInput, parseRunSettings } from "./config.ts";
-import { CurveLog, type DiffusionCurves } from "./curves.ts";
+import type { DiffusionRunConfig } from "./config.ts";
+import { CurveLog } from "./curves.ts";
 import { SampleEvaluation } from "./evaluation.ts";
-import type { SampleJudge } from "./judge.ts";
-import type { TrainingLatents } from "./latents.ts";
+import { openRun, resolveRun } from "./folder.ts";
 import { TrainingObserver } from "./observer.ts";
-import { diffusionReport } from "./report.ts";
-import type { SampleDecoder } from "./samples.ts";
-import { endLine, openDisplay, type TrainingDisplay } from "./shown.ts";
-import { type DiffusionSummary, summaryOf } from "./summary.ts";
-import { saveWeights, startFrom, type StartingWeights } from "./weights.ts";
-
-/** What {@linkcode runDiffusionTraining} needs. */
-export interface DiffusionRunOptions extends DiffusionRunInput {
-  /** What it learns from; it stays open. */
-  readonly latents: TrainingLatents;
-  /** Decodes samples; without it there are neither pictures nor scores. It is not disposed of. */
-  readonly decoder?: SampleDecoder;
-  /** Scores samples; without it they are only pictured. */
-  readonly judge?: SampleJudge;
-  /** Weights to start from. Random ones by default. */
-  readonly init?: StartingWeights;
-  /** Where to train. Default `auto`. */
-  readonly device?: DeviceName;
-  /** Folder of all runs. Default `experiments/runs`. */
-  readonly root?: string;
-  /** What kind of run it is, behind its number. Default `dit-<space>`. */
-  readonly name?: string;
-  /** Goes on with the newest run of this name (true) or with a run folder; its configuration must be the same. */
-  readonly resume?: boolean | string;
-  /** Arguments of the command, for the record; those of the process if omitted. */
-  readonly argv?: readonly string[];
-  /** What a person gave, for the record; the settings if omitted. */
-  readonly input?: unknown;
-  /** Where it is shown. Default: the notebook where there is one, else a bar or lines on standard error. */
-  readonly display?: TrainingDisplay;
-  /** When aborted, the training makes a checkpoint after the running update and returns. */
-  readonly signal?: AbortSignal;
-}
-
-/** Where a run has got to. */
-export interface DiffusionRunResult {
-  /** The run folder. */
-  readonly path: string;
-  /** The resolved configuration. */
-  readonly config: DiffusionRunConfig;
-  /** Updates done. */
-  readonly step: number;
-  /** Whether it was stopped before the last update; `resume` goes on. */
-  readonly stopped: boolean;
-  /** Moving average of the weights. */
-  readonly params: DitParams<HostTensor>;
-  /** Everything that was measured. */
-  readonly curves: DiffusionCurves;
-  /** What `summary.json` holds; null as long as the run has not ended. */
-  readonly summary: DiffusionSummary | null;
-}
+import type { DiffusionRunOptions, DiffusionRunResult } from "./options.ts";
+import { finish, type Place, writeReport } from "./outcome.ts";
+import { endLine, openDisplay } from "./shown.ts";
+import { startFrom } from "./weights.ts";
 
 /**
  * Trains a diffusion transformer in a run folder.
@@ -109,75 +47,6 @@ export async function runDiffusionTraining(options: DiffusionRunOptions): Promis
   } finally {
     options.signal?.removeEventListener("abort", stop);
   }
-}
-
-/**
- * The resolved configuration of a run.
- *
- * @throws ConfigError if a setting cannot be used or does not fit the latents.
- */
-export function resolveRun(options: DiffusionRunOptions): DiffusionRunConfig {
-  const settings = parseRunSettings(options), { latents: { record }, decoder, judge, init } = options;
-  const { grid, channels, classes } = settings.model;
-  const [got, wanted] = [[grid ** 2, channels, classes], [record.tokens, record.channels, record.classes]];
-  if (got.join() !== wanted.join()) {
-    throw new ConfigError(
-      `Cannot train a diffusion transformer: tokens, channels and classes must be ${
-        wanted.join(", ")
-      } as those of ` +
-        `the latents, got ${got.join(", ")}`,
-    );
-  }
-  if (record.autoencoder !== null && decoder && decoder.hash !== record.autoencoder) {
-    throw new ConfigError(
-      `Cannot decode samples: the autoencoder must be the one that made the latents, ` +
-        `${record.autoencoder.slice(0, 12)}…, got ${decoder.hash.slice(0, 12)}…`,
-    );
-  }
-  return {
-    kind: "diffusion",
-    ...settings,
-    latents: record,
-    init: init?.hash ?? null,
-    decoder: decoder?.hash ?? null,
-    judge: judge?.record ?? null,
-  };
-}
-
-/** A run at work. */
-interface Place {
-  readonly run: RunFolder;
-  readonly config: DiffusionRunConfig;
-  readonly display: TrainingDisplay;
-  readonly device: DeviceName;
-  readonly choice: DeviceChoice;
-  readonly signal: AbortSignal;
-}
-
-async function openRun(
-  { root = "experiments/runs", resume = false, argv, input, latents, name, ...options }: DiffusionRunOptions,
-  config: DiffusionRunConfig,
-  device: DeviceChoice,
-): Promise<RunFolder> {
-  const { seed } = config.training, kind = name ?? `dit-${latents.record.space}`;
-  if (resume === false) {
-    const { model, training, evaluation, validation, keeping } = options;
-    const configInput = input ?? { model, training, evaluation, validation, keeping };
-    return await RunFolder.create({ root, name: kind, config, configInput, argv, seed, device });
-  }
-  const path = resume === true ? await RunFolder.latest(root, kind) : resume;
-  if (path === null) {
-    throw new ConfigError(
-      `Cannot resume: ${root} must hold a run named ${kind}, found none; leave resume away`,
-    );
-  }
-  return await RunFolder.open(path, { config, argv, seed, device });
-}
-
-/** The newest run of any diffusion training under a root; null if there is none. */
-export async function newestDiffusionRun(root: string): Promise<string | null> {
-  const runs = (await listRuns(root)).filter(({ name }) => name.startsWith("dit-"));
-  return runs.length === 0 ? null : await RunFolder.latest(root, runs.at(-1)!.name);
 }
 
 async function trainIn(place: Place, options: DiffusionRunOptions): Promise<DiffusionRunResult> {
@@ -259,35 +128,4 @@ async function train(
     }),
     ...observer.callbacks(),
   });
-}
-
-async function finish(
-  place: Place,
-  { latents }: DiffusionRunOptions,
-  log: CurveLog,
-  trained: TrainedDiffusion,
-  started: number,
-): Promise<DiffusionRunResult> {
-  const { run, config, display } = place, weights = await saveWeights(run, config, latents, trained);
-  const parameters = countParameters(config.model).learned;
-  const summary = summaryOf({ log, parameters, weights, step: trained.step });
-  await writeReport(place, log);
-  await run.finish(summary);
-  await display.finish(endLine(run.name, false, trained.step, (performance.now() - started) / 1000));
-  return {
-    path: run.path,
-    config,
-    step: trained.step,
-    stopped: false,
-    params: trained.ema,
-    curves: log,
-    summary,
-  };
-}
-
-async function writeReport({ run, config, choice }: Place, curves: DiffusionCurves): Promise<void> {
-  await writeFileAtomic(
-    run.file("report.html"),
-    await diffusionReport({ run, config, curves, device: choice }),
-  );
 }

@@ -3,10 +3,8 @@
  *
  * @module
  */
-import type { HostTensor } from "novae/tensor/mod.ts";
 import {
   type DiffusionState,
-  type DitParams,
   initDiffusionState,
   saveDiffusion,
   type TrainedDiffusion,
@@ -15,14 +13,7 @@ import type { RunFolder } from "novae/experiment/mod.ts";
 import { hashFile } from "novae/io/mod.ts";
 import type { DiffusionRunConfig } from "./config.ts";
 import type { TrainingLatents } from "./latents.ts";
-
-/** Weights that a training starts from. */
-export interface StartingWeights {
-  /** The weights. */
-  readonly params: DitParams<HostTensor>;
-  /** Hash of their file. */
-  readonly hash: string;
-}
+import type { StartingWeights } from "./options.ts";
 
 /** The file of the final weights in a run folder. */
 export const WEIGHTS_FILE = "dit.safetensors";
