@@ -43,23 +43,14 @@ export function resolveRun(options: DiffusionRunOptions): DiffusionRunConfig {
 
 /** Makes the folder of a new run, or opens that of the one to go on with. */
 export async function openRun(
-  { root = "experiments/runs", resume = false, argv, input, latents, name, ...options }: DiffusionRunOptions,
+  { root, resume = false, argv, input, latents, name, ...options }: DiffusionRunOptions,
   config: DiffusionRunConfig,
   device: DeviceChoice,
 ): Promise<RunFolder> {
-  const { seed } = config.training, kind = name ?? `dit-${latents.record.space}`;
-  if (resume === false) {
-    const { model, training, evaluation, validation, keeping } = options;
-    const configInput = input ?? { model, training, evaluation, validation, keeping };
-    return await RunFolder.create({ root, name: kind, config, configInput, argv, seed, device });
-  }
-  const path = resume === true ? await RunFolder.latest(root, kind) : resume;
-  if (path === null) {
-    throw new ConfigError(
-      `Cannot resume: ${root} must hold a run named ${kind}, found none; leave resume away`,
-    );
-  }
-  return await RunFolder.open(path, { config, argv, seed, device });
+  const { seed } = config.training, { model, training, evaluation, validation, keeping } = options;
+  const configInput = input ?? { model, training, evaluation, validation, keeping };
+  const kind = name ?? `dit-${latents.record.space}`;
+  return await RunFolder.start({ root, name: kind, resume, config, configInput, argv, seed, device });
 }
 
 /** The newest run of any diffusion training under a root; null if there is none. */

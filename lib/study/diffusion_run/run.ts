@@ -9,7 +9,6 @@ import { resolveDevice } from "novae/engine/mod.ts";
 import { CheckpointStore, superviseRun } from "novae/experiment/mod.ts";
 import type { LossGuardState } from "novae/nn/mod.ts";
 import { newestState } from "./checkpoints.ts";
-import type { DiffusionRunConfig } from "./config.ts";
 import { CurveLog } from "./curves.ts";
 import { SampleEvaluation } from "./evaluation.ts";
 import { openRun, resolveRun } from "./folder.ts";
