@@ -93,9 +93,9 @@ async function countReads(device: DeviceName): Promise<Pick<DeviceReport, "reads
       ...{ state: initial(), steps: 7, batchSize: BATCH, readEverySteps: 3, logEverySteps: 100 },
       batch: diffusionBatches(CONFIG, DATA, settings),
       async step(s, b) {
-        const [next, { loss, gradNorm }] = await compiled(s, b);
+        const [next, metrics] = await compiled(s, b);
         at++;
-        return [next, { loss, gradNorm }];
+        return [next, { ...metrics }];
       },
     });
     for (const { path, value } of flattenTree(state, (v) => v instanceof DeviceTensor || isHostTensor(v))) {
