@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Figure, type Json, type JsonObject, plotlyText } from "./figure.ts";
+import type { Figure, Json, JsonObject } from "./figure.ts";
 import { lineChart, type LineChartOptions, type LineSeries } from "./line_chart.ts";
 import { SPACE_STYLES } from "./theme.ts";
 
