@@ -155,7 +155,7 @@ Deno.test("data drawn from a mixture have its dispersion, and the parts of the v
   assert.ok(drawn.candidates > 500 && drawn.candidates < 4000);
   const merged = await velocityDispersion({ features, labels: new Int32Array(4000) }, {
     t,
-    points: 2000,
+    points: 500,
     seed: 1,
   });
   assertClose(merged.within, drawn.within + drawn.between, 1e-9);

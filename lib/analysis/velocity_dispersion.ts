@@ -182,7 +182,7 @@ export function dispersionOf(
   };
 }
 
-/** Checks a time at which there is noise left. @throws RangeError if it is not in [0, 1). */
+/** Refuses times outside the path or without noise. @throws RangeError */
 export function expectTime(t: number): void {
   if (!(t >= 0 && t < 1)) throw new RangeError(`Cannot measure velocities: t must be in [0, 1), got ${t}`);
 }
