@@ -82,7 +82,7 @@ const SMALL_IMAGES: Readonly<Record<Scale, Amounts>> = {
  */
 export function defaultStudy(data: DatasetName, scale: Scale, fromScratch: boolean): StudyConfig {
   const amounts = data === "cifar10" ? SMALL_IMAGES[scale] : SOLIDS[scale];
-  const shipped = data === "solids" && !fromScratch;
+  const shipped = data !== "folder" && !fromScratch;
   return {
     data: {
       name: data,
@@ -91,9 +91,9 @@ export function defaultStudy(data: DatasetName, scale: Scale, fromScratch: boole
       test: amounts.test,
       imageSize: data === "cifar10" ? 32 : 64,
     },
-    encoder: { path: shipped ? shippedModel("encoder-solids.safetensors") : "", images: amounts.encoder },
+    encoder: { path: shipped ? shippedModel(`encoder-${data}.safetensors`) : "", images: amounts.encoder },
     classifier: {
-      path: shipped ? shippedModel("classifier-solids.safetensors") : "",
+      path: shipped ? shippedModel(`classifier-${data}.safetensors`) : "",
       images: amounts.classifier,
     },
     autoencoder: { folder: shipped ? shippedModel("") : "", images: amounts.autoencoder },
