@@ -7,7 +7,7 @@ Deno.test("every data set has a valid configuration at every scale, shipped mode
       for (const fromScratch of [false, true]) {
         const config = resolveStudyConfig({ scale, overrides: [`data=${data}`], fromScratch });
         assert.equal(config.data.name, data);
-        assert.equal(config.encoder.path === "", data !== "solids" || fromScratch);
+        assert.equal(config.encoder.path === "", data === "folder" || fromScratch);
         assert.ok(config.sampling.samples >= 1000 || scale === "quick");
       }
     }

@@ -98,7 +98,7 @@ async function openStored(
 
 /** The shipped autoencoder that made latents; null if none did. */
 async function shippedAutoencoder({ record }: TrainingLatents): Promise<string | null> {
-  const path = shippedModel(`ae-${record.space}-solids.safetensors`);
+  const path = shippedModel(`ae-${record.space}-${shortDataName(record)}.safetensors`);
   if (record.autoencoder === null || !await pathExists(path)) return null;
   return await autoencoderHash(path) === record.autoencoder ? path : null;
 }
