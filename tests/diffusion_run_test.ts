@@ -22,7 +22,7 @@ const train = (root: string, runs: string, ...more: string[]): string[] => [
 const decoded = (root: string): string[] => [
   ...["--autoencoder", `${root}/ae-svg.safetensors`, "--encoder", `${root}/encoder.safetensors`],
   ...["--evaluate-every-images", "40", "--samples", String(SAMPLES), "--validation", "0.2"],
-  ...["--set", "evaluation.steps=3", "keeping.checkpointEveryImages=16"],
+  ...["--set", "evaluation.steps=3", "keeping.checkpointEveryImages=16", "validation.images=16"],
 ];
 
 /** Latents of a few images, with the autoencoder that made them. */
@@ -79,6 +79,14 @@ Deno.test("a training leaves a run folder with everything that it was told, meas
     for (const { loss, gradNorm, learningRate, imagesPerSec } of of("train")) {
       assert.ok([loss, gradNorm, learningRate, imagesPerSec].every((v) => typeof v === "number" && v > 0));
     }
+    const losses = of("validation").map(({ step, loss }) => ({ step, loss: loss as number }));
+    assert.deepEqual(losses.map(({ step }) => step), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    for (const row of [...of("train"), ...of("validation")]) {
+      assert.equal((row.lossByTime as unknown[]).length, 10);
+    }
+    for (const { flopsPerSec, utilisation } of of("train")) {
+      assert.ok(Number(flopsPerSec) > 0 && Number(utilisation) > 0);
+    }
     const checkpoints = Array.from(Deno.readDirSync(`${run}/checkpoints`), ({ name }) => name).sort();
     assert.ok(
       checkpoints.includes("step-000008") && checkpoints.includes("step-000010"),
@@ -97,6 +105,9 @@ Deno.test("a training leaves a run folder with everything that it was told, meas
     const summary = await readJson(`${run}/summary.json`) as Record<string, unknown>;
     assert.deepEqual(summary.weights, { file: "dit.safetensors", sha256: await hashFile(out) });
     assert.equal(summary.loss, of("train").at(-1)!.loss);
+    const best = losses.reduce((least, point) => point.loss < least.loss ? point : least);
+    assert.deepEqual(summary.best, { step: best.step, validationLoss: best.loss });
+    assert.equal(summary.validationLoss, losses.at(-1)!.loss);
     const report = await Deno.readTextFile(`${run}/report.html`);
     for (const part of ["SVG latents", "Samples", "Fréchet distance", "Loss"]) {
       assert.ok(report.includes(part), part);
@@ -227,6 +238,33 @@ Deno.test("a training that diverges says so in one line, and its run has failed"
     assert.match(error!, /^DivergenceError: /);
   }));
 
+Deno.test("a training that leaps goes back once to its last checkpoint, and what it gave up is made anew", () =>
+  withLatents(async (root) => {
+    // Steps that grow with the warm-up until the loss leaps above four times its lowest window.
+    const leaping = [
+      ...["--images", "320", "--learning-rate", "3", "--samples", "4", "--evaluate-every-images", "8"],
+      ...[
+        "--autoencoder",
+        `${root}/ae-svg.safetensors`,
+        "--set",
+        "training.clipNorm=null",
+        "evaluation.steps=1",
+      ],
+      ...["training.warmupImages=100000", "training.divergence.factor=1.01", "training.divergence.window=16"],
+      ...["keeping.checkpointEveryImages=8", "keeping.keepLast=40"],
+    ];
+    const { code, err } = await novae(...train(root, "runs", ...leaping));
+    const told = /update (\d+): .*; going on from update (\d+) with other batches/.exec(err);
+    assert.ok(told, err);
+    const rows = await rowsOf(`${root}/runs/${RUN}`), steps = rows.filter(({ kind }) => kind === "train");
+    assert.ok(Number(told[2]) < Number(told[1]));
+    assert.equal(new Set(steps.map(({ step }) => step)).size, steps.length, "no step comes twice");
+    // It went on, to its end or to a second leap.
+    assert.ok(code === 0 || (code === 2 && /Training stopped at step/.test(err)), err);
+    const { state } = await stateOf(`${root}/runs/${RUN}`);
+    assert.equal(state, code === 0 ? "done" : "failed");
+  }));
+
 Deno.test("latents alone are trained on without pictures, and it is said", () =>
   withLatents(async (root) => {
     const { code, err } = await novae(...train(root, "runs"));
@@ -243,7 +281,11 @@ Deno.test("a training starts from its own weights and from published ones, and r
     const still = ["--samples", "0", "--set", "training.learningRate=1e-20"];
     await succeeds(...train(root, "runs", "--samples", "0", "--learning-rate", "0.01"));
     const file = `${root}/runs/${RUN}/dit.safetensors`, { params } = await loadDiffusion(file);
-    await succeeds(...train(root, "again", "--init", file, ...still));
+    await succeeds(
+      ...train(root, "again", "--init", file, ...still, "training.moreEmaHalflivesImages=5,500"),
+    );
+    const more = await loadDiffusion(`${root}/again/${RUN}/dit-halflife-500.safetensors`);
+    assert.deepEqual(more.params.tokens, params.tokens, "every average begins with the given weights");
     const again = await loadDiffusion(`${root}/again/${RUN}/dit.safetensors`);
     assert.equal(again.metadata.init, await hashFile(file));
     assert.deepEqual(again.params.tokens, params.tokens, "no update can be seen at this step size");
@@ -283,11 +325,12 @@ Deno.test("a dry run prints every setting, the parameters and the memory, and wr
       "model.head.heads=2",
     ];
     const printed = await succeeds(
-      ...train(root, "runs", "--dry-run", ...changes, "training.betas=0.9,0.95"),
+      ...train(root, "runs", "--dry-run", ...changes, "training.betas=0.9,0.95", "training.divergence=null"),
     );
     const config = JSON.parse(printed.slice(0, printed.lastIndexOf("\n}") + 2));
     assert.deepEqual(config.model.head, { width: 16, depth: 1, heads: 2 });
     assert.deepEqual([config.model.norm, config.training.betas], ["rms", [0.9, 0.95]]);
+    assert.equal(config.training.divergence, null);
     assert.match(printed, /[\d,]+ learned parameters \([\d,]+ with fixed tables\), 10 updates$/m);
     assert.match(printed, /about \d+\.\d GB of memory to train with$/);
     await assert.rejects(Deno.stat(`${root}/runs`), Deno.errors.NotFound);
@@ -308,6 +351,7 @@ Deno.test("what cannot be trained is told in one line with exit status 2, before
       [["--set", "evaluation.sampler=rk4"], /"evaluation\.sampler" must be one of "euler"/],
       [["--set", "nonsense"], /a change must be key\.path=value, got "nonsense"/],
       [["--classes", "2"], /label \d+ must be an integer in \[0, 2\), got 2/],
+      [["--set", "training.accumulation=3"], /accumulation must divide the batch size 8, got 3/],
       [["--batch-size", "0"], /must be a positive whole number/],
       [["--learning-rate", "fast"], /learningRate must be a number/],
       [["--size", "huge"], /Allowed choices are .*micro/],

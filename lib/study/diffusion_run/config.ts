@@ -114,7 +114,7 @@ const evaluation = z.strictObject({
   timestepShift: z.number().positive().default(1),
   seed: z.int().default(0),
 });
-const validation = z.strictObject({ everyImages: count, images: count.default(1024) });
+const validation = z.strictObject({ everyImages: count, images: count.min(10).default(1024) });
 const keeping = z.strictObject({
   logEverySteps: count,
   readEverySteps: count.nullable().default(null),

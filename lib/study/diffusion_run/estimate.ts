@@ -31,7 +31,7 @@ export function trainingBytes(model: DitConfig, batchSize: number): number {
 /** The resolved configuration, the parameter count and a memory estimate, for `--dry-run`. */
 export function describeRun(config: DiffusionRunConfig): string {
   const { model, training } = config, { learned, total } = countParameters(model);
-  const gigabytes = trainingBytes(model, training.batchSize) / 1e9;
+  const gigabytes = trainingBytes(model, training.batchSize / training.accumulation) / 1e9;
   return [
     JSON.stringify(config, null, 2),
     `${learned.toLocaleString("en")} learned parameters (${total.toLocaleString("en")} with fixed tables), ` +

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { dirname, join } from "node:path";
 import type { HostTensor } from "novae/tensor/mod.ts";
 import type { LatentStats } from "novae/autoencoder/mod.ts";
 import { type DitParams, type LatentSampler, openLatentSampler } from "novae/diffusion/mod.ts";
@@ -83,6 +84,17 @@ export class SampleEvaluation {
     });
     await writeFileAtomic(paths.picture, png);
     return { picture: png, score };
+  }
+
+  /** Removes what was made after a step, since the training goes back to it. */
+  async discardAfter(step: number): Promise<void> {
+    const { run } = this.#tools;
+    for (const folder of ["samples", "eval"]) {
+      const path = dirname(run.file(folder, "step"));
+      for (const name of Array.from(Deno.readDirSync(path), (entry) => entry.name)) {
+        if (Number(/^step-(\d+)\./.exec(name)?.[1] ?? 0) > step) await Deno.remove(join(path, name));
+      }
+    }
   }
 
   /** Releases what was compiled. */

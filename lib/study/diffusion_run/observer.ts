@@ -83,7 +83,7 @@ export class TrainingObserver {
   }
 
   #guard(): DiffusionGuard {
-    const { store, log, display, guard, config: { model, training } } = this.#told;
+    const { store, log, display, samples, guard, config: { model, training } } = this.#told;
     return {
       state: guard,
       restore: async (goodUntil) => {
@@ -94,7 +94,8 @@ export class TrainingObserver {
       },
       onReturn: async ({ step, backTo, reason }) => {
         await log.discardAfter(backTo);
-        const line = `update ${step}: ${reason}; back to update ${backTo}, and on with other batches`;
+        await samples?.discardAfter(backTo);
+        const line = `update ${step}: ${reason}; going on from update ${backTo} with other batches`;
         this.#told.run.log(line);
         display.say(line);
       },
