@@ -167,14 +167,14 @@ Deno.test("spaces are read with their settings, and unknown ones refused", () =>
   assert.throws(() => parseSpaces("svg,gan"), /spaces must be among vae, .*, got "gan"$/);
 });
 
-/** A comparison of seconds: 120 updates of a tiny network each. */
+/** A comparison of seconds: 150 updates of a tiny network each. */
 const TINY = [
   "--size",
   "tiny",
   "--image-size",
   "16",
   "--images",
-  "3200",
+  "1200",
   "--neighbours",
   "3",
   "--seeds",
