@@ -99,7 +99,8 @@ export async function velocityDispersion(
   const rng = new Rng(seed).split("velocity-dispersion"), draw = rng.split("data");
   const rows = takeRows(features, Int32Array.from({ length: count }, () => draw.int(features.rows)));
   const noise = rng.split("noise").normal(count * features.cols);
-  const points = { ...rows, data: Float64Array.from(rows.data, (x, i) => t * x + (1 - t) * noise[i]) };
+  const points = zeroMatrix(count, features.cols);
+  for (let i = 0; i < noise.length; i++) points.data[i] = t * rows.data[i] + (1 - t) * noise[i];
   const { variances, candidates } = await pointVariances(points, data, t, options);
   return {
     ...dispersionOf(variances, { t, dims: features.cols, dataVariance: meanSquare(centred(features)) }),
@@ -206,7 +207,8 @@ async function posteriors(
   const m = points.rows, n = features.rows, scale = 2 * (1 - t) ** 2;
   const weights = groups.map((members) => zeroMatrix(m, members.length));
   const posterior = zeroMatrix(m, groups.length), candidates = new Float64Array(m);
-  const scaled = { ...features, data: Float64Array.from(features.data, (x) => t * x) };
+  const scaled = zeroMatrix(n, features.cols);
+  for (let i = 0; i < scaled.data.length; i++) scaled.data[i] = t * features.data[i];
   await visitSquaredDistances(points, scaled, (block, start, end) => {
     for (let i = start; i < end; i++) {
       const logs = groups.map((members, c) => {
@@ -252,8 +254,11 @@ function classRows(labels: Int32Array): Int32Array[] {
 
 /** Rows less their mean: a common offset changes no variance and costs digits. */
 function centred(matrix: Matrix): Matrix {
-  const means = columnMeans(matrix);
-  return { ...matrix, data: Float64Array.from(matrix.data, (x, i) => x - means[i % matrix.cols]) };
+  const means = columnMeans(matrix), { rows, cols } = matrix, out = zeroMatrix(rows, cols);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < cols; j++) out.data[i * cols + j] = matrix.data[i * cols + j] - means[j];
+  }
+  return out;
 }
 
 function squaredNorm(matrix: Matrix, i: number): number {
