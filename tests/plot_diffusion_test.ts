@@ -57,10 +57,6 @@ function figures(): Record<string, plot.Figure> {
       { start: 0, stepMs: 100 },
     ),
     curve: plot.trainingCurve(POINTS, { validation: [{ imagesSeen: 3000, loss: 0.9 }] }),
-    steps: plot.stepsChart([
-      { name: "svg", steps: [5, 10, 25], values: [[4, 6], [3, 4], [2, 2.5]] },
-      { name: "vae", steps: [5, 25], values: [[9], [5]] },
-    ], { yTitle: "Fréchet distance" }),
   };
 }
 
@@ -132,18 +128,6 @@ Deno.test("a training curve shows losses by time in stages where they are known,
   const validation = [{ imagesSeen: 1, loss: 1, lossByTime: [1, 2] }];
   const timed = plot.trainingCurve(POINTS, { validation }).data.filter(({ xaxis }) => xaxis === "x2");
   assert.deepEqual(timed.map(({ y }) => y), [[1, 2]]);
-});
-
-Deno.test("a chart over steps has means, and the least and greatest values as a band", () => {
-  const { data, layout } = figures().steps;
-  assert.deepEqual(data.find(({ name }) => name === "SVG")!.y, [5, 3.5, 2.25]);
-  const band = data.find(({ fill }) => fill === "toself")!;
-  assert.deepEqual(band.y, [6, 4, 2.5, 2, 3, 4]);
-  assert.deepEqual((layout.xaxis as { tickvals: number[] }).tickvals, [5, 10, 25]);
-  assert.throws(
-    () => plot.stepsChart([{ name: "a", steps: [1, 2], values: [[1], []] }], { yTitle: "y" }),
-    new RangeError('Cannot draw "a": each of 2 numbers of steps needs values, got 1'),
-  );
 });
 
 Deno.test("a panel of samples has a row for each set of images with its label", async () => {

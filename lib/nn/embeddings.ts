@@ -5,6 +5,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { float32, type HostTensor, type Rng } from "novae/tensor/mod.ts";
+import { stopGradient } from "./gradients.ts";
 import { truncatedNormal } from "./linear.ts";
 
 /** A table of learned vectors: `table` [count, dim]. */
@@ -45,17 +46,8 @@ export function timestepFrequencies(tB: tf.Tensor, dim = 256, maxPeriod = 10000)
  * @returns [B, 2·F].
  */
 export function fourierFeatures(tB: tf.Tensor, frequenciesF: tf.Tensor): tf.Tensor {
-  const angles = tf.mul(tf.expandDims(tB, 1), tf.mul(fixed(frequenciesF), 2 * Math.PI));
+  const angles = tf.mul(tf.expandDims(tB, 1), tf.mul(stopGradient(frequenciesF), 2 * Math.PI));
   return tf.concat([tf.sin(angles), tf.cos(angles)], -1);
-}
-
-/** The same values, to which no gradient goes back. */
-function fixed(x: tf.Tensor): tf.Tensor {
-  const op = tf.customGrad((...args) => ({
-    value: tf.clone(args[0] as tf.Tensor),
-    gradFunc: (dy: tf.Tensor | tf.Tensor[]) => tf.zerosLike(dy as tf.Tensor),
-  }));
-  return op(x);
 }
 
 /**

@@ -19,6 +19,7 @@ import {
 } from "novae/diffusion/mod.ts";
 import { pathExists, readJson, writeFileAtomic, writeJson } from "novae/io/mod.ts";
 import { CheckpointStore, type RunFolder, type StageContext } from "novae/experiment/mod.ts";
+import type { LossGuardState } from "novae/nn/mod.ts";
 import type { StudyConfig } from "./config.ts";
 import { newestState } from "./diffusion_run/checkpoints.ts";
 import { drawImages, labelsInTurn, picture } from "./diffusion_run/samples.ts";
@@ -115,6 +116,7 @@ export async function generate(
       settings,
       device,
       resume: kept?.state,
+      guard: { state: kept?.meta.guard as LossGuardState | undefined },
       logEverySteps: LOG_EVERY,
       onProgress: ({ imagesSeen, imagesPerSec, metrics }) => {
         losses.push({ imagesSeen, loss: metrics.loss });
@@ -123,8 +125,8 @@ export async function generate(
         progress.trained(imagesSeen, `loss ${metrics.loss.toFixed(3)}`);
       },
       checkpointEveryImages: CHECKPOINT_IMAGES,
-      onCheckpoint: async (state, step) =>
-        await store.save(step, { weights: state.ema, state, meta: { losses, trainSec } }),
+      onCheckpoint: async (state, step, { guard }) =>
+        await store.save(step, { weights: state.ema, state, meta: { losses, trainSec, guard } }),
       evaluate: {
         at: sampling.checkpoints.map((share) => share * diffusion.images),
         run: async (params, { imagesSeen }) => {
