@@ -22,6 +22,7 @@ import {
   usualPatchSize,
 } from "novae/autoencoder/mod.ts";
 import { applyOverrides, parseWith } from "novae/experiment/mod.ts";
+import { comparedImages } from "./_compared_images.ts";
 
 /** A latent space as it is compared: its name, and settings of its autoencoder that are changed. */
 export interface ComparedSpace {
@@ -67,13 +68,7 @@ export interface ComparisonConfig {
 
 const count = z.int().positive();
 const schema = z.strictObject({
-  data: z.strictObject({
-    name: z.enum(["solids", "cifar10", "folder"]),
-    path: z.string(),
-    train: count,
-    test: count,
-    imageSize: count,
-  }),
+  data: comparedImages,
   dataSeed: z.int(),
   encoder: z.string(),
   classifier: z.string(),

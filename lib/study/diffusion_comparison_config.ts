@@ -8,6 +8,7 @@ import { ConfigError } from "novae/tensor/mod.ts";
 import { isSpaceName, SPACE_NAMES, type SpaceName } from "novae/autoencoder/mod.ts";
 import { DIT_SIZES, parseTrainingSettings } from "novae/diffusion/mod.ts";
 import { parseWith } from "novae/experiment/mod.ts";
+import { comparedImages } from "./_compared_images.ts";
 import type { ComparisonConfig } from "./comparison_config.ts";
 import type { StudyConfig } from "./config.ts";
 import type { GenerationContext } from "./generation.ts";
@@ -48,13 +49,7 @@ export interface DiffusionComparisonConfig {
 
 const count = z.int().positive(), positive = z.number().positive();
 const schema = z.strictObject({
-  data: z.strictObject({
-    name: z.enum(["solids", "cifar10", "folder"]),
-    path: z.string(),
-    train: count,
-    test: count,
-    imageSize: count,
-  }),
+  data: comparedImages,
   dataSeed: z.int(),
   encoder: z.string().min(1),
   classifier: z.string().min(1),
